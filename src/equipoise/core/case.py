@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Literal
 
 from equipoise.core.image import Image
@@ -47,10 +46,6 @@ class Origin:
             raise EngineError(f"a case made by engine {self.engine!r} must be marked synthetic, not real")
 
 
-def _nothing() -> Mapping[str, str | float]:
-    return MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
     """Everything that is known of one examination of one patient.
@@ -91,7 +86,7 @@ class Case:
     reads: tuple[Annotation, ...] = ()
     licence: str | None = None
     modality: str | None = None
-    attributes: Mapping[str, str | float] = field(default_factory=_nothing)
+    attributes: Mapping[str, str | float] = field(default_factory=dict)
     file: str | None = None
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from equipoise.errors import PlanError, UnknownKindError, did_you_mean
 
-GROUPS = ("engines", "anatomies", "learners", "formats")
+GROUPS = ("engines", "anatomies", "augmentations", "learners", "formats")
 
 
 def kinds(group: str) -> dict[str, EntryPoint]:
