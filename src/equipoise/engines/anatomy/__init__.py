@@ -1,0 +1,1 @@
+"""Where label maps come from: one module per kind."""

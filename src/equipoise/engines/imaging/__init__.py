@@ -1,0 +1,1 @@
+"""How a picture of a label map is made: one module per kind."""

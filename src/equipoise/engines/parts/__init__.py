@@ -1,0 +1,1 @@
+"""Physics and arithmetic that several kinds of engine share."""

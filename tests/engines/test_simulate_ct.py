@@ -1,0 +1,366 @@
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from equipoise.core import Case, Engine, Geometry, Image, LabelMap, LabelScheme, rng_for
+from equipoise.core.registry import canonical, parameters, spec_of
+from equipoise.engines.anatomy.phantom import Phantom
+from equipoise.engines.imaging.simulate_ct import SimulateCT, learned
+from equipoise.engines.imaging.simulate_ct.scan import Protocol
+from equipoise.errors import DataError, EquipoiseError, GeometryMismatchError, LabelError, PlanError
+
+AFFINE = np.array([[-0.7, 0, 0, 12.0], [0, -0.7, 0, -30.0], [0, 0, 2.5, 55.0], [0, 0, 0, 1.0]])
+SCHEME = LabelScheme.of(["nodule"])
+CLEAN = SimulateCT(
+    hu={"nodule": (50.0, 0.0), "lung": (-850.0, 0.0)},
+    part_solid=0.0,
+    ground_glass=0.0,
+    inner_sd=0.0,
+    lung_sd=0.0,
+    vessels=0.0,
+    fed=0.0,
+    pleural=0.0,
+    wall_mm=1e4,
+)
+"""Nothing but a nodule in even lung (but for its gradient)."""
+
+
+def disc(radius_mm: float = 12.0, size: int = 64, names: Sequence[str] = ("nodule",)) -> LabelMap:
+    x = (np.arange(size) - (size - 1) / 2) * 0.7
+    mask = (np.hypot(x[:, None], x) <= radius_mm).astype(np.uint8)
+    voxels = np.zeros((len(names), size, size, 1), np.uint8)
+    voxels[0, :, :, 0] = mask
+    return LabelMap.on(Geometry((size, size, 1), AFFINE), voxels, LabelScheme.of(names, exclusive=False))
+
+
+def picture(engine: SimulateCT, labels: LabelMap, seed: int = 0, protocol: Protocol | None = None) -> np.ndarray:
+    protocol = protocol or Protocol("soft", 0.7, 5e7)
+    shown: np.ndarray = engine.render(labels, rng_for(seed, "picture"), protocol).array[0]
+    return shown
+
+
+def radius_of(labels: LabelMap) -> np.ndarray:
+    x = (np.arange(labels.geometry.shape[0]) - (labels.geometry.shape[0] - 1) / 2) * 0.7
+    r: np.ndarray = np.hypot(x[:, None], x)[..., None]
+    return r
+
+
+# ---------------------------------------------------------------- physics
+
+
+@pytest.mark.parametrize("kernel", ["soft", "sharp"])
+@pytest.mark.parametrize("hu", [-600.0, 50.0, 300.0])
+def test_a_structure_has_its_hu(hu: float, kernel: str) -> None:
+    engine, labels = replace(CLEAN, hu={"nodule": (hu, 0.0), "lung": (-850.0, 0.0)}), disc()
+    image = picture(engine, labels, 1, Protocol(kernel, 0.7, 5e9))
+    r = radius_of(labels)
+    assert image[r < 9].mean() == pytest.approx(hu, abs=2)
+    assert np.median(image[(r > 16) & (r < 22)]) == pytest.approx(-850, abs=25)  # ± the gravity gradient
+
+
+def test_the_edge_lies_where_the_label_says() -> None:
+    labels = disc()
+    image = picture(CLEAN, labels, 2, Protocol("soft", 0.7, 1e10))[:, :, 0]
+    half = (image > -400).sum() * 0.7**2
+    assert np.sqrt(half / np.pi) == pytest.approx(np.sqrt(labels.array.sum() * 0.7**2 / np.pi), abs=0.1)
+
+
+def test_noise_falls_as_the_square_root_of_dose() -> None:
+    labels = disc()
+    clean = picture(CLEAN, labels, 3, Protocol("soft", 0.7, 1e13))
+    sd = {p: np.std(picture(CLEAN, labels, 3, Protocol("soft", 0.7, p)) - clean) for p in (2e7, 8e7, 3.2e8)}
+    assert sd[2e7] / sd[8e7] == pytest.approx(2, rel=0.05)
+    assert sd[8e7] / sd[3.2e8] == pytest.approx(2, rel=0.05)
+    assert 4 < sd[8e7] < 40  # what a chest CT shows
+
+
+def test_electronic_noise_and_a_larger_patient_cost_more_than_dose_alone() -> None:
+    labels, low = disc(), Protocol("soft", 0.7, 1e7)
+
+    def noise(engine: SimulateCT) -> float:
+        return float(np.std(picture(engine, labels, 4, low) - picture(engine, labels, 4, replace(low, photons=1e13))))
+
+    base = noise(CLEAN)
+    assert noise(replace(CLEAN, electronic_sd=150.0)) > 1.3 * base
+    assert noise(replace(CLEAN, body_mm=(210.0, 150.0))) > 1.3 * base
+    assert noise(replace(CLEAN, kev=110.0)) != base
+
+
+def test_sharp_kernel_resolves_more_and_is_noisier() -> None:
+    labels = disc()
+    soft, sharp = (
+        [picture(CLEAN, labels, 5, Protocol(kernel, 0.7, p)) for p in (2e8, 1e13)] for kernel in ("soft", "sharp")
+    )
+    assert np.std(sharp[0] - sharp[1]) > 1.4 * np.std(soft[0] - soft[1])
+    slope = [np.abs(np.diff(x[1][:, 32, 0])).max() for x in (soft, sharp)]
+    assert slope[1] > 1.25 * slope[0]
+
+
+def test_thinner_slices_are_noisier() -> None:
+    thin, thick = (np.diag([0.7, 0.7, dz, 1.0]) for dz in (1.0, 4.0))
+    sds = []
+    for affine in (thin, thick):
+        labels = replace(disc(), affine=affine)
+        pair = [picture(CLEAN, labels, 6, Protocol("soft", 0.7, p)) for p in (2e8, 1e13)]
+        sds.append(np.std(pair[0] - pair[1]))
+    assert sds[0] / sds[1] == pytest.approx(2, rel=0.1)
+
+
+def test_ground_glass_is_faint_and_part_solid_lies_between() -> None:
+    base = replace(CLEAN, hu={"nodule": (30.0, 0.0), "ground-glass nodule": (-600.0, 0.0), "lung": (-850.0, 0.0)})
+    labels = disc()
+    r = radius_of(labels)
+
+    def mean(part_solid: float, ground_glass: float) -> float:
+        engine = replace(base, part_solid=part_solid, ground_glass=ground_glass)
+        return float(np.mean([picture(engine, labels, k)[r < 11].mean() for k in range(4)]))
+
+    solid, part, glass = mean(0, 0), mean(1, 0), mean(0, 1)
+    assert solid == pytest.approx(30, abs=20)
+    assert glass == pytest.approx(-600, abs=20)
+    assert glass + 100 < part < solid - 100
+
+
+# ---------------------------------------------------------------- contract
+
+
+def test_same_stream_same_bytes_whatever_the_number() -> None:
+    engine: Engine = SimulateCT()
+    one, two = (list(engine.sample(3, rng_for(7, "s"))) for _ in range(2))
+    (first,) = engine.sample(1, rng_for(7, "s"))
+    (other,) = engine.sample(1, rng_for(8, "s"))
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a.image.array, b.image.array)
+        assert a.id == b.id
+    np.testing.assert_array_equal(first.image.array, one[0].image.array)
+    assert not np.array_equal(first.image.array, other.image.array)
+    assert len({c.id for c in one}) == 3
+
+
+def test_truth_is_the_map_as_given_on_the_image_grid() -> None:
+    given = [disc(), disc(5.0)]
+    cases = list(SimulateCT().sample(3, rng_for(0, "truth"), given))
+    assert [c.truth for c in cases] == [given[0], given[1], given[0]]
+    for case in cases:
+        case.image.geometry.require_same(case.labels.geometry)
+        np.testing.assert_array_equal(case.image.geometry.affine, AFFINE)
+        assert case.synthetic
+        assert case.patient.startswith("synthetic-")
+        assert case.origin.engine == "simulate-ct"
+        assert case.origin.parents == frozenset()
+        assert json.loads(case.origin.spec or "")["kind"] == "simulate-ct"
+    assert not np.array_equal(cases[0].image.array, cases[2].image.array)  # another patient under the same map
+
+
+def test_volumes_extended_maps_and_empty_maps_are_rendered() -> None:
+    rng = rng_for(2, "volumes")
+    volume = Phantom(size=(40, 48, 10), spacing=(0.8, 0.8, 2.5), structures=("nodule", "vessel", "chest wall", "lung"))
+    (case,) = SimulateCT(part_solid=0.0, ground_glass=0.0).sample(1, rng, list(volume.draw(1, rng)))
+    image, labels = case.image.array[0], case.labels
+    assert image.shape == (40, 48, 10)
+    for name, low, high in (("nodule", -200, 150), ("lung", -900, -650), ("vessel", -700, 100)):
+        assert low < np.median(image[labels.mask(name)]) < high
+    if labels.mask("chest wall").sum() > 200:
+        assert -150 < np.median(image[labels.mask("chest wall")]) < 100
+    empty = replace(disc(), voxels=np.zeros((1, 64, 64, 1), np.uint8))
+    (case,) = SimulateCT(wall_mm=1e4, pleural=0.0).sample(1, rng, [empty])
+    assert np.isfinite(case.image.array).all()
+    assert np.median(case.image.array) < -650
+
+
+def test_instances_differ_in_density() -> None:
+    voxels = np.zeros((1, 64, 64, 1), np.uint8)
+    voxels[0, 10:24, 10:24], voxels[0, 40:54, 40:54] = 1, 2
+    labels = replace(disc(), voxels=voxels)
+    image = picture(replace(CLEAN, hu={"nodule": (0.0, 150.0)}), labels, 9, Protocol("soft", 0.7, 1e10))
+    assert abs(image[14:20, 14:20].mean() - image[44:50, 44:50].mean()) > 20
+
+
+CHANGES: dict[str, object] = {
+    "hu": {"nodule": [120.0, 0.0]},
+    "part_solid": 0.9,
+    "ground_glass": 0.9,
+    "inner_sd": 120.0,
+    "margin_mm": 2.0,
+    "lung_sd": 90.0,
+    "vessels": 2000.0,
+    "pleural": 1.0,
+    "wall_mm": 2.0,
+    "fed": 1.0,
+    "kernels": ("sharp",),
+    "cutoff": (0.35, 0.4),
+    "photons": (1e6, 2e6),
+    "electronic_sd": 200.0,
+    "views": 40,
+    "body_mm": (260.0, 200.0),
+    "kev": 140.0,
+    "planes": 1,
+    "size": (64, 64, 1),
+    "spacing": (1.0, 1.0, 1.25),
+    "diameter_mm": (20.0, 0.1),
+    "learn": False,
+}
+
+
+def test_every_parameter_is_in_the_table() -> None:
+    assert set(CHANGES) == set(parameters(SimulateCT))
+    assert {f.name for f in fields(SimulateCT) if f.name.startswith("_")} == {"_learned"}
+
+
+@pytest.mark.parametrize("name", [n for n in CHANGES if n != "learn"])
+def test_every_parameter_changes_the_picture(name: str) -> None:
+    base = SimulateCT(kernels=("soft",), part_solid=0.05, ground_glass=0.05, fed=0.0, pleural=0.0)
+    changed = replace(base, **{name: CHANGES[name]})  # type: ignore[arg-type]
+    pairs = list(zip(*(list(e.sample(3, rng_for(4, "change"))) for e in (base, changed)), strict=True))
+    if name in ("size", "spacing"):
+        assert all(
+            a.image.geometry.affine[0, 0] * a.image.array.shape[1]
+            != b.image.geometry.affine[0, 0] * b.image.array.shape[1]
+            for a, b in pairs
+        )
+    else:  # whole HU are stored: rounding alone makes up 0.4 HU rms
+        rms = [float(np.sqrt(np.mean((a.image.array - b.image.array) ** 2))) for a, b in pairs]
+        assert max(rms) > 1
+
+
+# ---------------------------------------------------------------- fit
+
+
+def scans(n: int = 6, kernel: str = "soft", photons: float = 5e7) -> list[Case]:
+    world = SimulateCT(
+        hu={"nodule": (-60.0, 15.0), "lung": (-780.0, 10.0)},
+        part_solid=0.0,
+        ground_glass=0.0,
+        diameter_mm=(16.0, 0.1),
+        kernels=(kernel,),
+        photons=(photons, photons),
+        cutoff=(0.7, 0.7),
+    )
+    made = world.sample(n, rng_for(11, "world"))
+    return [Case(f"c{k}", f"p{k}", case.image, case.labels) for k, case in enumerate(made)]
+
+
+def quiet_sd(cases: Sequence[Case]) -> float:
+    sds = []
+    for case in cases:
+        x = case.image.array[0, :, :, 0]
+        fine = (x[1:, 1:] - x[:-1, 1:] - x[1:, :-1] + x[:-1, :-1]) / 2
+        sds.append(
+            np.quantile([fine[a : a + 8, b : b + 8].std() for a in range(0, 80, 8) for b in range(0, 80, 8)], 0.3)
+        )
+    return float(np.median(sds))
+
+
+@pytest.mark.parametrize(("kernel", "photons"), [("soft", 1e7), ("sharp", 6e7)])
+def test_fit_recovers_density_size_and_noise(kernel: str, photons: float) -> None:
+    real = scans(kernel=kernel, photons=photons)
+    fitted = SimulateCT().fit(real, rng_for(0, "fit"))
+    made = list(fitted.sample(12, rng_for(1, "made")))
+    inside = [np.median(c.image.array[0][c.labels.mask("nodule")]) for c in made if c.labels.array.sum() > 60]
+    lung = [np.median(c.image.array[c.image.array < -500]) for c in made]
+    assert np.median(inside) == pytest.approx(-60, abs=40)
+    assert np.median(lung) == pytest.approx(-780, abs=25)
+    areas = [[float(c.labels.array.sum()) for c in x] for x in (real, made)]
+    assert np.median(areas[1]) == pytest.approx(np.median(areas[0]), rel=0.35)
+    assert quiet_sd(made) == pytest.approx(quiet_sd(real), rel=0.35)
+    assert fitted.parents == {c.patient for c in real}
+    assert all(c.origin.parents == fitted.parents for c in made)
+    back = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(next(back.sample(1, rng_for(1, "made"))).image.array, made[0].image.array)
+
+
+def test_without_learning_fit_changes_nothing_and_has_no_parents() -> None:
+    engine = SimulateCT(learn=False)
+    assert engine.fit(scans(2), rng_for(0, "fit")) is engine
+    assert engine.parents == frozenset()
+
+
+def test_fit_learns_labels_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learned, "LIBRARY", 12)
+    case = scans(1)[0]
+    strange = replace(case, truth=replace(case.labels, scheme=LabelScheme.of(["tumour"])))
+    fitted = SimulateCT().fit([strange], rng_for(0, "fit"))
+    (made,) = fitted.sample(1, rng_for(0, "made"), [strange.labels])
+    assert made.labels is strange.labels
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def test_unknown_labels_and_unusable_cases_are_refused_with_the_fix() -> None:
+    stream = rng_for(0, "bad")
+    eight_bit = Case(
+        "jpeg", "p", Image(np.full((1, 32, 32, 1), 120.0)), LabelMap(np.ones((1, 32, 32, 1), np.uint8), SCHEME)
+    )
+    pixels = replace(disc(), unit="px")
+    oblong = replace(disc(), affine=np.diag([0.7, 1.4, 2.0, 1.0]))
+    bad: list[tuple[type[EquipoiseError], str, object]] = [
+        (
+            LabelError,
+            "how dense 'nodul' is. Did you mean 'nodule'",
+            lambda: next(SimulateCT().sample(1, stream, [disc(names=("nodul",))])),
+        ),
+        (LabelError, "hu = ", lambda: next(SimulateCT().sample(1, stream, [disc(names=("tumour",))]))),
+        (GeometryMismatchError, "square pixels of known size", lambda: next(SimulateCT().sample(1, stream, [pixels]))),
+        (GeometryMismatchError, "square pixels", lambda: next(SimulateCT().sample(1, stream, [oblong]))),
+        (DataError, "empty list", lambda: next(SimulateCT().sample(1, stream, []))),
+        (DataError, "no case", lambda: SimulateCT().fit([], stream)),
+        (DataError, "no lung CT in HU", lambda: SimulateCT().fit([eight_bit], stream)),
+    ]
+    for error, says, call in bad:
+        with pytest.raises(error, match=says):
+            call()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"hu": [1, 2]}, "table of label"),
+        ({"hu": {"nodule": [1.0]}}, r"hu.nodule must be \[mean, sd\]"),
+        ({"hu": {"nodule": ["a", "b"]}}, "hu.nodule"),
+        ({"hu": {"nodule": [0.0, -1.0]}}, "hu.nodule"),
+        ({"kernels": ("soft", "sharpe")}, "Did you mean 'sharp'"),
+        ({"kernels": ()}, "kernels"),
+        ({"photons": (2.0, 1.0)}, "photons must be a range"),
+        ({"cutoff": (0.0, 1.0)}, "cutoff must be a range"),
+        ({"part_solid": 0.7, "ground_glass": 0.7}, "not exceed 1"),
+        ({"fed": 2.0}, "fed"),
+        ({"vessels": -1.0}, "vessels"),
+        ({"views": 2}, "views"),
+        ({"body_mm": (10.0, 10.0)}, "body_mm"),
+        ({"kev": 10.0}, "keV"),
+        ({"planes": 0}, "planes"),
+        ({"size": (0, 1, 1)}, "size"),
+        ({"diameter_mm": (0.0, 1.0)}, "diameter_mm"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(wrong: Mapping[str, object], says: str) -> None:
+    with pytest.raises(EquipoiseError, match=says):
+        SimulateCT(**wrong)  # type: ignore[arg-type]
+
+
+def test_own_maps_of_several_labels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learned, "LIBRARY", 12)
+    case = scans(1)[0]
+    both = np.concatenate([case.labels.array, np.ones_like(case.labels.array)])
+    scheme = LabelScheme.of(["nodule", "lung"], exclusive=False)
+    fitted = SimulateCT().fit([replace(case, truth=LabelMap.on(case.labels.geometry, both, scheme))], rng_for(0, "fit"))
+    with pytest.raises(DataError, match="anatomy = 'real'"):
+        next(fitted.sample(1, rng_for(0, "own")))
+
+
+def test_specification_is_json_without_what_was_learned() -> None:
+    spec = json.loads(canonical(spec_of(SimulateCT(hu={"tumour": [30.0, 5.0]}))))
+    assert spec["hu"] == {"tumour": [30.0, 5.0]}
+    assert not any(name.startswith("_") for name in spec)
+
+
+def test_plan_error_is_the_type_for_parameters() -> None:
+    with pytest.raises(PlanError):
+        SimulateCT(planes=0)
