@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,30 @@ from equipoise.errors import UnreadableFileError
 from equipoise.workspace.objects import write_atomically
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows whole or not at all; equal rows give equal bytes."""
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write rows whole or not at all, and return the file's SHA-256; equal rows give equal bytes."""
     buffer = io.BytesIO()
     pl.DataFrame(list(rows), infer_schema_length=None).write_parquet(buffer, compression="zstd", statistics=False)
-    write_atomically(path, buffer.getvalue())
+    data = buffer.getvalue()
+    write_atomically(path, data)
+    return hashlib.sha256(data).hexdigest()
 
 
-def read_rows(paths: Iterable[Path]) -> pl.DataFrame:
-    """Return the rows of several files under each other; a damaged file raises `UnreadableFileError`."""
-    frames = []
-    for path in paths:
-        try:
-            frames.append(pl.read_parquet(path))
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise UnreadableFileError(
-                f"the result file cannot be read ({error})",
-                file=path,
-                fix=f"delete it (`rm {path}`) and run `equipoise resume` to compute it again",
-            ) from error
-    return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
+def read_rows(path: Path, expected: str) -> pl.DataFrame:
+    """Return the rows of a file that must have a SHA-256; a damaged or changed file raises `UnreadableFileError`."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, str(error)) from error
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise _unreadable(path, "it is not the file that was written")
+    return pl.read_parquet(io.BytesIO(data))
+
+
+def _unreadable(path: Path, problem: str) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"a result file cannot be used: {problem}",
+        file=path,
+        why="changed rows would change the verdict unseen",
+        fix=f"delete it (`rm {path}`) and run `equipoise resume` to compute it again",
+    )

@@ -27,13 +27,13 @@ class PlanRow(Table):
 
 
 class TaskRow(Table):
-    """A finished task: its rows are in a Parquet file, its objects in the store."""
+    """A finished task: `rows` is the SHA-256 of its Parquet file, its objects are in the store."""
 
     __tablename__ = "task"
 
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
     kind: Mapped[str] = mapped_column(String(32))
-    rows: Mapped[str | None] = mapped_column(String(256))
+    rows: Mapped[str | None] = mapped_column(String(64))
     result: Mapped[dict[str, Any]]
     seconds: Mapped[float]
     finished: Mapped[datetime] = mapped_column(DateTime(timezone=True))

@@ -175,27 +175,35 @@ class Workspace:
         self, key: str, kind: str, rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any], seconds: float
     ) -> None:
         """Keep what a task returned: rows first, then the line that says it is done."""
-        name = None
-        if rows:
-            name = f"results/{key[:2]}/{key}.parquet"
-            write_rows(self.path / name, rows)
+        digest = write_rows(self._rows_file(key), rows) if rows else None
         with full_disk_is_clear(self.path), Session(self._database) as session, session.begin():
-            session.merge(TaskRow(key=key, kind=kind, rows=name, result=dict(result), seconds=seconds, finished=_now()))
+            done = TaskRow(key=key, kind=kind, rows=digest, result=dict(result), seconds=seconds, finished=_now())
+            session.merge(done)
 
     def finished(self, keys: Sequence[str]) -> dict[str, tuple[dict[str, Any], float]]:
         """Return result and seconds of those tasks that are done and whose files are still there."""
-        with Session(self._database) as session:
-            wanted = set(keys)
-            rows = [row for row in session.scalars(select(TaskRow)) if row.key in wanted]
-            return {
-                row.key: (dict(row.result), row.seconds)
-                for row in rows
-                if row.rows is None or (self.path / row.rows).exists()
-            }
+        return {
+            row.key: (dict(row.result), row.seconds)
+            for row in self._tasks(keys)
+            if row.rows is None or self._rows_file(row.key).exists()
+        }
 
     def rows(self, keys: Sequence[str]) -> pl.DataFrame:
-        """Return the rows of finished tasks, in the order of ``keys``."""
-        return read_rows(p for key in keys if (p := self.path / f"results/{key[:2]}/{key}.parquet").exists())
+        """Return the rows of finished tasks, in the order of ``keys``; a changed file raises `UnreadableFileError`."""
+        written = {row.key: row.rows for row in self._tasks(keys) if row.rows is not None}
+        frames = [read_rows(self._rows_file(key), written[key]) for key in keys if key in written]
+        return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
+
+    def _tasks(self, keys: Sequence[str]) -> list[TaskRow]:
+        found: list[TaskRow] = []
+        with Session(self._database) as session:
+            # In parts: a database takes a limited number of parameters in one question.
+            for start in range(0, len(keys), 500):
+                found += session.scalars(select(TaskRow).where(TaskRow.key.in_(keys[start : start + 500])))
+        return found
+
+    def _rows_file(self, key: str) -> Path:
+        return self.path / "results" / key[:2] / f"{key}.parquet"
 
     # --- the database --------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ def upgrade() -> None:
         "task",
         sa.Column("key", sa.String(64), primary_key=True),
         sa.Column("kind", sa.String(32), nullable=False),
-        sa.Column("rows", sa.String(256)),
+        sa.Column("rows", sa.String(64)),
         sa.Column("result", sa.JSON(), nullable=False),
         sa.Column("seconds", sa.Float(), nullable=False),
         sa.Column("finished", sa.DateTime(timezone=True), nullable=False),
