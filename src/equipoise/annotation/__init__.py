@@ -1,0 +1,1 @@
+"""Several readers' work on one case: consensus, agreement, and later assignment, journal, reader model and cost."""

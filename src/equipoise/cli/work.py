@@ -1,0 +1,215 @@
+"""What the commands do: they join the layers and print."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tomllib
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from equipoise.advice import advise
+from equipoise.cli import terminal
+from equipoise.core import Case
+from equipoise.core.registry import kinds, load
+from equipoise.errors import PlanError, WorkspaceError
+from equipoise.experiment import conclude
+from equipoise.experiment.contrasts import Scores, arm_results
+from equipoise.experiment.export import training_cases
+from equipoise.experiment.findings import Findings
+from equipoise.experiment.plan import Plan, load_plan, parse_plan
+from equipoise.experiment.probe import estimate_cost
+from equipoise.experiment.run import Finished, prepare, run
+from equipoise.formats.nnunet import write_nnunet
+from equipoise.report.page import write_report
+from equipoise.report.story import tell
+from equipoise.runners import InProcess, make_runner
+from equipoise.workspace import Workspace
+
+
+def demo_plan(lidc: Path | None = None) -> Path:
+    """Return the plan of the embedded default, or of the same with the user's own LIDC-IDRI images."""
+    name = "demo.toml" if lidc is None else "demo_lidc.toml"
+    with as_file(files("equipoise.demo") / name) as path:
+        return path
+
+
+def compare(
+    plan_file: Path, folder: Path, root: Path | None, on: str, workers: int, as_json: bool, dry_run: bool
+) -> None:
+    """Run a plan and write its report."""
+    plan = load_plan(plan_file)
+    root = root if root is not None else plan_file.parent
+    if dry_run:
+        _dry_run(plan, root, folder, on, workers, as_json)
+        return
+    command = shlex.join(["equipoise", "compare", plan_file.name, "--data", "DIR"])
+    _run(plan, plan_file.read_text(encoding="utf-8"), folder, root, on, workers, as_json, command)
+
+
+def resume(folder: Path, on: str, workers: int, as_json: bool) -> None:
+    """Go on with the newest plan of a workspace."""
+    plan, toml, root = _stored(folder)
+    _run(plan, toml, folder, root, on, workers, as_json, f"equipoise resume {folder.name}")
+
+
+def recommend(folder: Path, budget: float | None, as_json: bool) -> None:
+    """Advise from the rows of a finished experiment."""
+    with _existing(folder) as workspace:
+        scores = Scores(_finished(folder, workspace))
+        advised = advise(scores, budget)
+    if as_json:
+        from dataclasses import asdict
+
+        terminal.as_json({"advice": asdict(advised.advice), "exchange": asdict(advised.exchange)})
+        return
+    terminal.lines([("Next purchase", advised.advice.sentence), ("Exchange rate", advised.exchange.message)])
+
+
+def export_nnunet(folder: Path, arm: str, out: Path | None, number: int, labels: list[str], as_json: bool) -> None:
+    """Write an arm's training set as an nnU-Net v2 data set."""
+    with _existing(folder) as workspace:
+        finished = _finished(folder, workspace)
+        chosen = arm
+        if arm == "best":
+            scores = Scores(finished)
+            chosen = conclude.recommended(scores, arm_results(scores))
+        cases = training_cases(finished, workspace, chosen)
+    name = f"Dataset{number:03d}_equipoise"
+    target = (out or folder / "exports") / name
+    with terminal.progress(as_json) as told:
+
+        def wrote(done: int, total: int) -> None:
+            told("writing", done, total, 0.0)
+
+        title = finished.prepared.plan.title
+        write_nnunet(cases, target, title, channel_names(cases[0]), wrote, labels or None)
+    synthetic = sum(case.synthetic for case in cases)
+    if as_json:
+        terminal.as_json({"arm": chosen, "path": str(target), "real": len(cases) - synthetic, "synthetic": synthetic})
+        return
+    terminal.lines(
+        [("Arm", chosen), ("Cases", f"{len(cases) - synthetic} real, {synthetic} synthetic"), ("Written", str(target))]
+    )
+
+
+def channel_names(case: Case) -> list[str]:
+    """Return the channels' names as nnU-Net takes them: it normalises ``CT`` by its own rule."""
+    if case.image.channels == 3:
+        return ["R", "G", "B"]
+    first = case.modality or "image"
+    return [first] if case.image.channels == 1 else [f"{first} {i}" for i in range(case.image.channels)]
+
+
+def engines(as_json: bool) -> None:
+    """List the kinds of engines."""
+    found = []
+    for kind in kinds("engines"):
+        cls = load("engines", kind)
+        found.append(
+            {
+                "kind": kind,
+                "modalities": list(cls.modalities),
+                "dimensions": list(cls.dimensions),
+                "needs": cls.needs,
+                "does": (cls.__doc__ or "").strip().splitlines()[0],
+            }
+        )
+    if as_json:
+        terminal.as_json(found)
+        return
+    for row in found:
+        dimensions = " and ".join(f"{d}-D" for d in row["dimensions"])
+        terminal.lines(
+            [(row["kind"], row["does"]), ("", f"{', '.join(row['modalities'])}; {dimensions}. Needs: {row['needs']}")]
+        )
+
+
+def _run(plan: Plan, toml: str, folder: Path, root: Path, on: str, workers: int, as_json: bool, command: str) -> None:
+    runner = make_runner(on, workers)
+    with Workspace(folder) as workspace, terminal.progress(as_json) as told:
+        prepared = prepare(plan, root, workspace.path / "objects", told)
+        power = conclude.planned(plan, prepared.split)
+        if not as_json:
+            terminal.error.print(power.sentence)
+        finished = run(prepared, workspace, runner, toml, root, told)
+        findings = tell(finished, workspace, toml, command)
+        report = write_report(findings, workspace.path / "reports")
+    if as_json:
+        terminal.as_json({"report": str(report), "verdict": findings.verdict, "status": findings.status})
+        return
+    terminal.lines(seven_lines(findings, report, folder))
+
+
+def seven_lines(findings: Findings, report: Path, folder: Path) -> list[tuple[str, str]]:
+    """Return what the terminal says at the end, in this order."""
+    best = findings.headline
+    arm = "none could be compared"
+    if best is not None:
+        arm = f"{best.arm} at n = {best.n}: {findings.metric.title} {conclude.words(best.mean)}"
+        if best.difference is not None:
+            arm += f", {conclude.words(best.difference)} from real alone"
+    return [
+        ("Verdict", findings.verdict[0]),
+        ("Best arm", arm),
+        ("Exchange rate", findings.exchange.message),
+        ("Next purchase", findings.advice.sentence),
+        ("Privacy", findings.lights["privacy"][0]),
+        ("Report", str(report)),
+        ("Export", f"equipoise export nnunet {folder} --arm best"),
+    ]
+
+
+def _dry_run(plan: Plan, root: Path, folder: Path, on: str, workers: int, as_json: bool) -> None:
+    runner = make_runner(on, workers)
+    count = 1 if on == "process" else workers or len(os.sched_getaffinity(0))
+    with terminal.progress(as_json) as told:
+        prepared = prepare(plan, root, folder / "objects", told)
+    cost = estimate_cost(prepared, runner, count)
+    power = conclude.planned(plan, prepared.split)
+    if as_json:
+        from dataclasses import asdict
+
+        terminal.as_json({**asdict(cost), "power": asdict(power), "plan": plan.hash})
+        return
+    time = f"{cost.hours:.1f} h" if cost.hours >= 1 else f"{60 * cost.hours:.1f} min"
+    terminal.lines(
+        [
+            ("Arms", f"{cost.arms} arms and sizes, {cost.trainings} trainings with {plan.arms.replicates} replicates"),
+            ("Time", f"about {time} on {count} process(es)"),
+            ("Memory", terminal.size(cost.memory)),
+            ("Disk", terminal.size(cost.disk)),
+            ("Money", f"{cost.money:,.2f} {cost.currency} for annotation and synthetic cases, by the plan's prices"),
+            ("Power", power.sentence),
+        ]
+    )
+
+
+def _existing(folder: Path) -> Workspace:
+    """Return a workspace that is there already; asking about one must not make one."""
+    if not (folder / "equipoise.db").exists():
+        raise WorkspaceError(
+            "there is no experiment in this folder", file=folder, fix="run `equipoise compare PLAN` or `equipoise demo`"
+        )
+    return Workspace(folder)
+
+
+def _stored(folder: Path) -> tuple[Plan, str, Path]:
+    """Return the newest plan of a workspace, its text and the folder that its data paths start from."""
+    with _existing(folder) as workspace:
+        plans = workspace.plans()
+        if not plans:
+            raise WorkspaceError("no plan was started in this folder", file=folder, fix="run `equipoise compare PLAN`")
+        newest, toml = plans[-1]
+        root = workspace.sealed(newest).get("root")
+    try:
+        return parse_plan(tomllib.loads(toml)), toml, Path(root or ".")
+    except tomllib.TOMLDecodeError as error:
+        raise PlanError(f"the stored plan is damaged: {error}", file=folder) from error
+
+
+def _finished(folder: Path, workspace: Workspace) -> Finished:
+    """Return the finished experiment of a workspace; nothing is trained."""
+    plan, toml, root = _stored(folder)
+    prepared = prepare(plan, root, workspace.path / "objects")
+    return run(prepared, workspace, InProcess(allowed=False), toml, root)

@@ -1,0 +1,1 @@
+"""Plan, sealed vault, arms x sizes x replicates to rows, and what the rows say."""

@@ -1,0 +1,385 @@
+"""The driver: seals, trains, opens the vault once, scores; every finished task is kept and never done again."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from equipoise.core import Arm, Mix, Split
+from equipoise.core.registry import canonical
+from equipoise.errors import LeakageError
+from equipoise.experiment.arms import PlannedArm, main_ratio, planned_arms
+from equipoise.experiment.data import (
+    Entry,
+    Source,
+    check_inventory,
+    duplicates_across,
+    make_split,
+    take_inventory,
+    test_set_hash,
+    to_json,
+)
+from equipoise.experiment.plan import Plan
+from equipoise.experiment.tasks import Context, Evaluate, Progress, Synthesise, Task, Train, run_task
+from equipoise.experiment.vault import Seal, open_vault, seal
+from equipoise.runners import Runner
+from equipoise.workspace import Opening, Workspace
+
+Trained = tuple[PlannedArm, int]
+"""A planned arm and a replicate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An experiment that is checked and split, before anything is trained."""
+
+    context: Context
+    entries: list[Entry]
+    arms: list[PlannedArm]
+    duplicates: list[tuple[str, str, int]]
+    test_set: str
+
+    @property
+    def plan(self) -> Plan:
+        """The plan."""
+        return self.context.plan
+
+    @property
+    def split(self) -> Split:
+        """Who trains, validates and tests."""
+        return self.context.split
+
+    def subset(self, n: int, replicate: int) -> tuple[str, ...]:
+        """Return the patients of one size and replicate."""
+        return self.split.subset(n, self.plan.seed, replicate)
+
+    def unlabelled(self, patients: Sequence[str]) -> tuple[str, ...]:
+        """Return the training patients whose images self-training may use without their annotation.
+
+        These are patients who have no annotation at all, and those of the pool whom this arm does not pay for: their
+        images are there, their annotation is withheld.
+        """
+        without = {e.patient for e in self.entries if not e.labelled} - self.split.held_out
+        return tuple(sorted((self.split.train | without) - set(patients)))
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An experiment whose rows are all there.
+
+    Parameters
+    ----------
+    trained
+        Arm and replicate to the facts of its training (for ``weighted``: of the weight that validation chose).
+    rows
+        One row per arm, replicate, place, case and label.
+    syntheses
+        Facts of every frozen synthesis, with the engine's name.
+    frozen
+        Objects of the frozen cases, by engine, size and replicate.
+    weights
+        Loss weight that validation chose, for ``weighted``.
+    not_run
+        Controls that could not be run, and why.
+    """
+
+    prepared: Prepared
+    seal: Seal
+    opening: Opening
+    trained: dict[Trained, dict[str, Any]]
+    rows: pl.DataFrame
+    syntheses: list[tuple[str, dict[str, Any]]]
+    frozen: dict[tuple[str, int, int], list[str]]
+    weights: dict[Trained, float]
+    not_run: dict[str, str]
+
+
+def prepare(plan: Plan, root: Path | None, objects: Path, progress: Progress | None = None) -> Prepared:
+    """Read, check and split the data; nothing is written."""
+    start = time.perf_counter()
+
+    def told(done: int, total: int) -> None:
+        if progress:
+            progress("reading the images", done, total, (time.perf_counter() - start) / done * (total - done))
+
+    source = Source(tuple(canonical(spec) for spec in plan.sources(root)))
+    entries = take_inventory(source, told)
+    check_inventory(entries)
+    split = make_split(plan, entries, source.cases())
+    duplicates = duplicates_across(plan, entries)
+    _refuse_duplicates(plan, entries, split, duplicates)
+    open_prints = sorted(e.fingerprint for e in entries if e.patient not in split.test | split.external)
+    content = hashlib.sha256("".join(open_prints).encode()).hexdigest()
+    context = Context(plan, source, split, content, str(objects))
+    return Prepared(context, entries, planned_arms(plan), duplicates, test_set_hash(entries, split))
+
+
+def run(
+    prepared: Prepared,
+    workspace: Workspace,
+    runner: Runner,
+    toml: str,
+    root: Path | None,
+    progress: Progress | None = None,
+) -> Finished:
+    """Seal the plan, train every arm, open the vault once, and score; what is finished is not done again."""
+    plan = prepared.plan
+    with workspace.writing():
+        sealed = _seal(prepared, workspace, toml, root)
+        driver = _Driver(workspace, runner, progress)
+        frozen = _synthesise(prepared, driver)
+        tasks, not_run = _trainings(prepared, frozen)
+        facts = driver.run("training", [t for t in tasks.values() if t.arm.schedule != "self-training"])
+        students = _self_trainings(prepared, tasks, facts)
+        facts |= driver.run("self-training", list(students.values()))
+        tasks |= students
+        chosen, weights = _choose_weights(prepared, tasks, workspace)
+        token, opening = open_vault(workspace, sealed, prepared.test_set)
+        evaluations = _evaluations(prepared, sealed, token, chosen, facts)
+        driver.run("testing", [e for _, e in evaluations])
+        rows = _collect(workspace, chosen, evaluations)
+        workspace.log("finished", plan=plan.hash, rows=rows.height)
+    return Finished(
+        prepared,
+        sealed,
+        opening,
+        {at: facts[task.key] for at, task in chosen.items()},
+        rows,
+        [(task.engine, found) for task, found in frozen.values()],
+        {at: found["cases"] for at, (_, found) in frozen.items()},
+        weights,
+        not_run,
+    )
+
+
+def _refuse_duplicates(
+    plan: Plan, entries: Sequence[Entry], split: Split, duplicates: Sequence[tuple[str, str, int]]
+) -> None:
+    patient = {e.id: e.patient for e in entries}
+    parts = split.parts()
+
+    def part(case: str) -> str:
+        return next((name for name, members in parts.items() if patient[case] in members), "unlabelled")
+
+    crossing = [(a, b) for a, b, _ in duplicates if part(a) != part(b)]
+    if crossing and plan.split.near_duplicates == "refuse":
+        pairs = ", ".join(f"{a} ({part(a)}) and {b} ({part(b)})" for a, b in crossing[:5])
+        raise LeakageError(
+            f"{len(crossing)} pair(s) of near-duplicate images of different patients lie in different parts: {pairs}",
+            why="a copy of a training image in the test set is scored from memory",
+            fix="give both the same patient id, or leave one out; if you looked and they are two patients, add "
+            f"accept_near_duplicates = [{list(crossing[0])}] under [split]",
+        )
+
+
+def _seal(prepared: Prepared, workspace: Workspace, toml: str, root: Path | None) -> Seal:
+    """Write the plan, its split and its test set before anything is trained."""
+    plan = prepared.plan
+    fresh = seal(workspace, plan.hash, prepared.test_set)
+    content = {
+        "seal": asdict(fresh),
+        "plan": plan.model_dump(mode="json"),
+        "root": None if root is None else str(root),
+        "split": {name: sorted(patients) for name, patients in prepared.split.parts().items()},
+        "inventory": workspace.objects.put(to_json(prepared.entries)),
+    }
+    known = {name for name, _ in workspace.plans()}
+    kept = workspace.add_plan(plan.hash, toml, content)
+    if plan.hash not in known:
+        workspace.log("sealed the plan", plan=plan.hash, test_set=prepared.test_set)
+    return Seal(**kept["seal"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Driver:
+    """Runs the tasks that are not finished yet; the only writer of the database."""
+
+    workspace: Workspace
+    runner: Runner
+    progress: Progress | None
+
+    def run(self, stage: str, tasks: Sequence[Task]) -> dict[str, dict[str, Any]]:
+        """Return the facts of every task, by key."""
+        unique = {task.key: task for task in tasks}
+        facts = {key: found for key, (found, _) in self.workspace.finished(list(unique)).items()}
+        left = [task for key, task in unique.items() if key not in facts]
+        start = time.perf_counter()
+        self._tell(stage, len(facts), len(unique), 0, start)
+        for done, (index, result) in enumerate(self.runner.map(run_task, left), 1):
+            task = left[index]
+            self.workspace.finish(task.key, task.kind, result.rows, result.facts, result.seconds)
+            facts[task.key] = result.facts
+            self._tell(stage, len(facts), len(unique), done, start)
+        return facts
+
+    def _tell(self, stage: str, finished: int, total: int, done: int, start: float) -> None:
+        if self.progress and total:
+            each = (time.perf_counter() - start) / done if done else 0.0
+            self.progress(stage, finished, total, each * (total - finished))
+
+
+def _synthesise(prepared: Prepared, driver: _Driver) -> dict[tuple[str, int, int], tuple[Synthesise, dict[str, Any]]]:
+    """Return the frozen cases of each engine, size and replicate: as many as its largest mix asks for."""
+    tasks: dict[tuple[str, int, int], Synthesise] = {}
+    for planned in prepared.arms:
+        name = planned.arm.engine
+        if name is None or prepared.plan.engines[name].mode == "streamed":
+            continue
+        for replicate in range(prepared.plan.arms.replicates):
+            patients = prepared.subset(planned.n, replicate)
+            count = planned.arm.mix.counts(_labelled_cases(prepared, patients))[1]
+            at = (name, planned.n, replicate)
+            if at not in tasks or tasks[at].count < count:
+                tasks[at] = Synthesise(prepared.context, name, patients, replicate, count)
+    facts = driver.run("making synthetic cases", list(tasks.values()))
+    return {at: (task, facts[task.key]) for at, task in tasks.items()}
+
+
+def _labelled_cases(prepared: Prepared, patients: Sequence[str]) -> int:
+    wanted = set(patients)
+    return sum(e.patient in wanted and e.labelled for e in prepared.entries)
+
+
+def _trainings(
+    prepared: Prepared, frozen: Mapping[tuple[str, int, int], tuple[Synthesise, dict[str, Any]]]
+) -> tuple[dict[Trained, Train], dict[str, str]]:
+    """Return a training per arm and replicate; several per ``weighted`` arm, under arms named by their weight."""
+    tasks: dict[Trained, Train] = {}
+    not_run: dict[str, str] = {}
+    for planned in prepared.arms:
+        for replicate in range(prepared.plan.arms.replicates):
+            patients = prepared.subset(planned.n, replicate)
+            if planned.arm.schedule == "self-training" and not prepared.unlabelled(patients):
+                not_run[planned.arm.name] = f"no unlabelled image is left at n = {planned.n}"
+                continue
+            made = frozen.get((planned.arm.engine or "", planned.n, replicate))
+            count = planned.arm.mix.counts(_labelled_cases(prepared, patients))[1]
+            names = tuple(made[1]["cases"][:count]) if made else ()
+            for candidate in _candidates(prepared.plan, planned):
+                at = (replace(planned, arm=candidate), replicate)
+                own = names if candidate.engine else ()
+                tasks[at] = Train(
+                    prepared.context, candidate, patients, replicate, planned.budget, planned.steps, planned.select, own
+                )
+    return tasks, not_run
+
+
+def _candidates(plan: Plan, planned: PlannedArm) -> Iterator[Arm]:
+    """Yield the arm itself; for ``weighted`` one per loss weight, of which 0 and 1 are arms that are there already."""
+    arm = planned.arm
+    if planned.family != "weighted":
+        yield arm
+        return
+    for weight in planned.weights:
+        if weight == 0:
+            yield replace(arm, name="real", mix=Mix(), engine=None, control=True)
+        elif weight == 1:
+            yield replace(arm, name=arm.name.replace("weighted", f"mixed {main_ratio(plan):g}:1"))
+        else:
+            yield replace(arm, name=f"{arm.name}, weight {weight:g}", mix=replace(arm.mix, weight=weight))
+
+
+def planned_trainings(prepared: Prepared) -> list[tuple[PlannedArm, int, Arm]]:
+    """Return every different training that will be run: planned arm, replicate, and the arm it trains."""
+    found: dict[tuple[Arm, int, str, int], tuple[PlannedArm, int, Arm]] = {}
+    for planned in prepared.arms:
+        for replicate in range(prepared.plan.arms.replicates):
+            if planned.arm.schedule == "self-training" and not prepared.unlabelled(
+                prepared.subset(planned.n, replicate)
+            ):
+                continue
+            for arm in _candidates(prepared.plan, planned):
+                found.setdefault((arm, planned.n, planned.budget, replicate), (planned, replicate, arm))
+    return list(found.values())
+
+
+def _self_trainings(
+    prepared: Prepared, tasks: Mapping[Trained, Train], facts: Mapping[str, dict[str, Any]]
+) -> dict[Trained, Train]:
+    """Return the self-training tasks with the model of ``real`` at the same size and replicate as teacher."""
+    real = {
+        (at.n, replicate): task
+        for (at, replicate), task in tasks.items()
+        if at.family == "real" and at.budget == "steps"
+    }
+    return {
+        (at, replicate): replace(
+            task,
+            unlabelled=prepared.unlabelled(task.patients),
+            teacher=facts[real[at.n, replicate].key]["model"],
+        )
+        for (at, replicate), task in tasks.items()
+        if at.family == "self-training"
+    }
+
+
+def _choose_weights(
+    prepared: Prepared, tasks: Mapping[Trained, Train], workspace: Workspace
+) -> tuple[dict[Trained, Train], dict[Trained, float]]:
+    """Return one training per planned arm and replicate, and the weights that validation chose."""
+    chosen: dict[Trained, Train] = {}
+    weights: dict[Trained, float] = {}
+    metric = prepared.plan.metric.primary
+    for planned in prepared.arms:
+        for replicate in range(prepared.plan.arms.replicates):
+            options = [
+                (weight, tasks[at])
+                for weight, arm in zip(planned.weights or (1.0,), _candidates(prepared.plan, planned), strict=True)
+                if (at := (replace(planned, arm=arm), replicate)) in tasks
+            ]
+            if not options:
+                continue
+            scores = [_validation_score(workspace, task, metric) for _, task in options] if len(options) > 1 else [0.0]
+            # A tie goes to the smaller weight: synthetic cases must earn their place.
+            best = max(range(len(options)), key=lambda i: (scores[i], -options[i][0]))
+            chosen[planned, replicate] = options[best][1]
+            if planned.weights:
+                weights[planned, replicate] = options[best][0]
+    return chosen, weights
+
+
+def _validation_score(workspace: Workspace, task: Train, metric: str) -> float:
+    rows = workspace.rows([task.key]).filter(pl.col("where") == "validation", pl.col(metric).is_not_nan())
+    mean = rows.group_by("patient").agg(pl.col(metric).mean())[metric].mean()
+    return float(mean) if isinstance(mean, float) else float("-inf")
+
+
+def _evaluations(
+    prepared: Prepared,
+    sealed: Seal,
+    token: str,
+    chosen: Mapping[Trained, Train],
+    facts: Mapping[str, dict[str, Any]],
+) -> list[tuple[Trained, Evaluate]]:
+    parts = [part for part in ("test", "external") if prepared.split.parts()[part]]
+    return [
+        (at, Evaluate(prepared.context, facts[task.key]["model"], part, sealed, token))
+        for at, task in chosen.items()
+        for part in parts
+    ]
+
+
+def _collect(
+    workspace: Workspace, chosen: Mapping[Trained, Train], evaluations: Sequence[tuple[Trained, Evaluate]]
+) -> pl.DataFrame:
+    """Return all rows with the arm, size, budget and replicate that they belong to."""
+    keyed: list[tuple[Trained, str]] = [(at, task.key) for at, task in chosen.items()]
+    keyed += [(at, task.key) for at, task in evaluations]
+    frames = []
+    for (planned, replicate), key in keyed:
+        rows = workspace.rows([key])
+        frames.append(
+            rows.with_columns(
+                arm=pl.lit(planned.arm.name),
+                n=pl.lit(planned.n),
+                budget=pl.lit(planned.budget),
+                replicate=pl.lit(replicate),
+            )
+        )
+    return pl.concat(frames, how="diagonal_relaxed")

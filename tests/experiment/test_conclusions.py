@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from toys import finished_in
+
+from equipoise.advice import advise
+from equipoise.experiment import conclude
+from equipoise.experiment.contrasts import Scores, arm_results, strata_results
+from equipoise.experiment.run import Finished
+from equipoise.workspace import Workspace
+
+Finish = Callable[..., Finished]
+
+ARMS = {"sizes": [2, 4, 8], "replicates": 3, "ratios": [1.0], "budgets": ["steps"]}
+DATA = {"kind": "toy-cases", "count": 60}
+
+
+def scored(finished: Finished, gain: dict[str, float], noise: float = 0.01) -> Finished:
+    """The experiment with scores that are set: a gain per arm and a learning curve, with noise per row."""
+    rng = np.random.default_rng(0)
+    rows = finished.rows
+    base = 0.8 - 0.4 / pl.col("n")
+    patient = pl.col("patient").hash(0) % 1000 / 10_000
+    bonus = pl.lit(0.0)
+    for arm, value in gain.items():
+        bonus = bonus + pl.when(pl.col("arm") == arm).then(value).otherwise(0.0)
+    jitter = pl.Series(rng.normal(0, noise, rows.height))
+    return replace(finished, rows=rows.with_columns(dice=base + patient + bonus + jitter))
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    with Workspace(tmp_path_factory.mktemp("w")) as workspace:
+        return finished_in(workspace, arms=ARMS, data=DATA, metric={"margin": 0.03})
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.1, "better"), (-0.1, "worse"), (0.0, "equal"), (0.02, "better")])
+def test_a_known_difference_gets_its_verdict(experiment: Finished, gain: float, verdict: str) -> None:
+    scores = Scores(scored(experiment, {"mixed 1:1": gain}))
+    found = conclude.find(arm_results(scores), "mixed 1:1", 8, "steps", "inside")
+    assert found is not None
+    assert found.difference is not None
+    assert found.verdict == verdict
+    assert found.difference.low < gain < found.difference.high
+    assert len(found.difference.replicates) == 3
+
+
+def test_noise_gets_no_verdict(experiment: Finished) -> None:
+    scores = Scores(scored(experiment, {}, noise=0.3))
+    found = conclude.find(arm_results(scores), "mixed 1:1", 8, "steps", "inside")
+    assert found is not None
+    assert found.verdict == "not proven"
+
+
+def test_the_first_sentence_holds_arm_difference_interval_patients_and_size(experiment: Finished) -> None:
+    scores = Scores(scored(experiment, {"mixed 1:1": 0.1}))
+    arms = arm_results(scores)
+    best = conclude.headline(scores, arms)
+    assert best is not None
+    (first, second), status = conclude.verdict_sentences(best, arms, scores, "Dice", instrument_check=False)
+    assert status == "better"
+    for word in ("'mixed 1:1'", "is better than real-only", "+0.1", "[", "21 patients", "n = 8", "real alone 0.7"):
+        assert word in first
+    assert "eal duplicated to the same count" in second
+    simulated = conclude.verdict_sentences(best, arms, scores, "Dice", instrument_check=True)[0][0]
+    assert simulated.startswith("Instrument check: ")
+
+
+def test_the_gate_follows_reference_and_plateau(experiment: Finished) -> None:
+    flat = Scores(scored(experiment, {}, noise=0.001))
+    rising = conclude.gate(flat, arm_results(flat))
+    assert not rising.reached
+    assert "still rising" in rising.sentence
+
+
+def test_patients_without_the_metric_are_excluded_and_counted(experiment: Finished) -> None:
+    finished = scored(experiment, {})
+    gone = sorted(finished.prepared.split.test)[:3]
+    missing = pl.when(pl.col("patient").is_in(gone)).then(float("nan")).otherwise(pl.col("dice"))
+    scores = Scores(replace(finished, rows=finished.rows.with_columns(dice=missing)))
+    found = conclude.find(arm_results(scores), "mixed 1:1", 8, "steps", "inside")
+    assert found is not None
+    assert (found.mean.patients, found.mean.excluded) == (18, 3)
+
+
+def test_strata_hold_sizes_of_the_structure(experiment: Finished) -> None:
+    finished = scored(experiment, {"mixed 1:1": 0.1})
+    arm = next(a for a in finished.prepared.arms if a.arm.name == "mixed 1:1" and a.n == 8)
+    strata = strata_results(Scores(finished), arm)
+    assert {s.level for s in strata} == {"smallest third", "middle third", "largest third"}
+    assert sum(s.difference.patients for s in strata) == len(finished.prepared.split.test)
+
+
+def test_an_engine_of_no_gap_and_one_of_a_large_gap_are_told_apart(finish: Finish, workspace: Workspace) -> None:
+    engines = {
+        "zero": {"kind": "toy-engine", "known_gap": "zero", "arms": "few"},
+        "far": {"kind": "toy-engine", "gap": 2.0, "known_gap": "large", "arms": "few"},
+        "mine": {"kind": "toy-engine", "gap": 0.1},
+    }
+    finished = finish(arms={**ARMS, "sizes": [4]}, data=DATA, engines=engines)
+    scores = Scores(finished)
+    check = conclude.instrument(scores)
+    assert check is not None
+    assert check.state == "ok", check.text
+    best = conclude.headline(scores, arm_results(scores))
+    assert best is not None
+    assert best.engine == "mine"
+
+
+# --- advice --------------------------------------------------------------------------------------------------------
+
+
+def test_a_proven_mix_is_advised_above_always_real(experiment: Finished) -> None:
+    advised = advise(Scores(scored(experiment, {"mixed 1:1": 0.3}, noise=0.002)), budget=60.0)
+    assert advised.advice.action == "buy mix"
+    assert advised.advice.synthetic >= 8
+
+
+def test_synthetic_cases_that_do_nothing_are_not_advised(experiment: Finished) -> None:
+    advised = advise(Scores(scored(experiment, {}, noise=0.002)), budget=6000.0)
+    assert advised.advice.action == "buy real"
+    assert advised.advice.real == 100
+    assert advised.exchange.real_equivalent is None
+    assert "No exchange rate" in advised.exchange.message
+
+
+def test_noise_is_not_enough_evidence_to_spend_money(experiment: Finished) -> None:
+    finished = scored(experiment, {}, noise=0.01)
+    flat = finished.rows.with_columns(dice=pl.col("dice") + 0.4 / pl.col("n"))
+    advised = advise(Scores(replace(finished, rows=flat)), budget=5000.0)
+    assert advised.advice.action == "not enough evidence"
+    assert advised.advice.train_next
+
+
+def test_the_exchange_rate_recovers_a_known_one(experiment: Finished) -> None:
+    # 8 synthetic cases are given the gain from 8 to 12 real ones on the curve .8 - .4 / n.
+    gain = 0.4 / 8 - 0.4 / 12
+    advised = advise(Scores(scored(experiment, {"mixed 1:1": gain}, noise=0.0005)), budget=60.0)
+    worth = advised.exchange.real_equivalent
+    assert worth is not None
+    assert worth.low < 4 < worth.high
+
+
+def test_advice_reads_validation_only(experiment: Finished) -> None:
+    finished = scored(experiment, {}, noise=0.002)
+    sealed = (pl.col("where") == "inside") & (pl.col("arm") == "mixed 1:1")
+    flattered = finished.rows.with_columns(dice=pl.when(sealed).then(0.99).otherwise(pl.col("dice")))
+    a, b = (advise(Scores(replace(finished, rows=rows)), 600.0) for rows in (finished.rows, flattered))
+    assert a == b
+
+
+def test_more_money_buys_more(experiment: Finished) -> None:
+    finished = scored(experiment, {}, noise=0.002)
+    counts = [advise(Scores(finished), budget).advice.real for budget in (600.0, 1200.0)]
+    assert counts == [10, 20]
+
+
+def test_the_grid_of_money_holds_its_prices(experiment: Finished) -> None:
+    prices = {"real_case": 10.0, "synthetic_case": 1.0, "engine_fit": 5.0}
+    plan = experiment.prepared.plan.model_copy(update={"prices": type(experiment.prepared.plan.prices)(**prices)})
+    context = replace(experiment.prepared.context, plan=plan)
+    finished = replace(scored(experiment, {}, noise=0.002), prepared=replace(experiment.prepared, context=context))
+    money = advise(Scores(finished), 100.0).money
+    assert money.cost[0][0] == 10 * money.real_counts[0]
+    assert money.cost[2][1] == pytest.approx(10 * money.real_counts[1] + money.synthetic_counts[2] + 5)
