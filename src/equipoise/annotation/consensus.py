@@ -9,78 +9,92 @@ import numpy as np
 from scipy import ndimage
 
 from equipoise.core import Annotation, Case, LabelMap
-from equipoise.errors import LabelError
+from equipoise.errors import DataError, PlanError
 
 
-def consensus(reads: Sequence[Annotation], minimum: int = 3) -> LabelMap:
-    """Return where at least half of those readers agree who drew a finding, if at least ``minimum`` drew it.
+def with_consensus(case: Case, minimum: int = 3, share: float = 0.5) -> Case:
+    """Return the case with the consensus of its reads as truth.
 
-    A finding is a connected piece of the union of all reads. What fewer than ``minimum`` readers drew is neither
-    present nor absent: it is marked *ignore*, and counts neither for nor against a prediction.
+    What the readers drew is taken lesion by lesion: a lesion is a connected piece (edges and corners) of everything
+    that anybody drew. One that at least ``minimum`` readers drew keeps the voxels that at least ``share`` of *those*
+    readers marked; where fewer drew it, or they agree on no voxel, nobody knows, and all of its voxels are ignored.
 
     Parameters
     ----------
-    reads
-        Reads of one image with one label scheme.
+    case
+        With label maps on its image's grid as reads, of different readers.
     minimum
-        Readers that must have drawn a finding.
+        Readers who make a consensus.
+    share
+        Of a lesion's readers who must have marked a voxel, above 0 and at most 1.
+
+    Returns
+    -------
+    Case
+        Truth with lesions numbered from 1 in each label, and ``ignore``; reads are kept.
 
     Raises
     ------
-    LabelError
-        Fewer than ``minimum`` reads, or reads of different schemes.
+    DataError
+        Fewer than ``minimum`` readers read the case, one reader twice, or reads that are no label maps of one scheme.
+    PlanError
+        ``minimum`` below 1, or ``share`` outside (0, 1].
 
     References
     ----------
-    Armato SG et al. The Lung Image Database Consortium and Image Database Resource Initiative. Med Phys 2011.
-    doi:10.1118/1.3528204 (several radiologists, no forced consensus).
+    Armato SG et al. LIDC: an evaluation of radiologist variability in the identification of lung nodules on CT scans.
+    Acad Radiol 2009. doi:10.1016/j.acra.2008.07.022
     """
-    maps = [read.truth for read in reads if isinstance(read.truth, LabelMap)]
-    if len(maps) < minimum:
-        raise LabelError(
-            f"a consensus of {minimum} readers needs {minimum} reads, this case has {len(maps)}",
-            fix="lower split.min_readers, have more readers draw it, or take test_truth = 'given'",
-        )
-    first = maps[0]
-    for other in maps[1:]:
-        first.geometry.require_same(other.geometry, "reads of one case")
-        if other.scheme != first.scheme:
-            raise LabelError(f"reads have different labels: {first.scheme.names} and {other.scheme.names}")
-    votes = np.stack([m.masks() for m in maps])
-    agreed = np.zeros(votes.shape[1:], np.uint8)
-    ignore = np.zeros(votes.shape[2:], bool)
+    if minimum < 1 or not 0 < share <= 1:
+        raise PlanError(f"minimum must be at least 1 and share in (0, 1], got {minimum} and {share}")
+    maps = _maps(case, minimum)
+    votes = np.stack([labels.masks() for labels in maps])
+    truth = np.zeros(votes.shape[1:], np.uint16)
+    ignore = np.zeros((1, *votes.shape[2:]), bool)
     for channel in range(votes.shape[1]):
-        for finding, drew in _findings(votes[:, channel]):
-            if drew >= minimum:
-                agreed[channel] |= finding & (2 * votes[:, channel].sum(axis=0) >= drew)
+        lesions, count = ndimage.label(votes[:, channel].any(axis=0), structure=np.ones((3, 3, 3)))
+        kept = 0
+        for lesion, box in enumerate(ndimage.find_objects(lesions, max_label=count), 1):
+            here = lesions[box] == lesion
+            drawn = votes[(slice(None), channel, *box)] & here
+            readers = int(drawn.any(axis=(1, 2, 3)).sum())
+            agreed = drawn.sum(axis=0) >= share * readers
+            if readers < minimum or not (agreed & here).any():
+                ignore[0][box] |= here
             else:
-                ignore |= finding
-    return LabelMap.on(first.geometry, agreed, first.scheme, ignore[None] if ignore.any() else None)
+                kept += 1
+                truth[channel][box][agreed & here] = kept
+    return replace(case, truth=LabelMap.on(maps[0].geometry, truth, maps[0].scheme, ignore))
 
 
-def with_consensus(case: Case, minimum: int = 3) -> Case:
-    """Return the case with the consensus of its reads as truth."""
-    try:
-        return replace(case, truth=consensus(case.reads, minimum))
-    except LabelError as error:
-        raise LabelError(f"case {case.id!r}: {error.message}", file=case.file, why=error.why, fix=error.fix) from error
-
-
-def against_the_others(case: Case, minimum: int = 1) -> list[tuple[Annotation, LabelMap]]:
+def against_the_others(case: Case) -> list[tuple[Annotation, LabelMap]]:
     """Return each read beside the consensus of the other readers, the yardstick for a model's boundary."""
     pairs = []
     for read in case.reads:
-        others = [other for other in case.reads if other.reader != read.reader]
-        if len(others) >= minimum:
-            pairs.append((read, consensus(others, minimum)))
+        others = tuple(other for other in case.reads if other.reader != read.reader)
+        if others:
+            pairs.append((read, with_consensus(replace(case, reads=others), minimum=1).labels))
     return pairs
 
 
-def _findings(votes: np.ndarray) -> list[tuple[np.ndarray, int]]:
-    """Return each connected piece of the union of ``votes`` (readers, I, J, K), and how many readers drew in it."""
-    pieces, count = ndimage.label(votes.any(axis=0), structure=np.ones((3, 3, 3)))
-    found = []
-    for piece in range(1, count + 1):
-        inside = pieces == piece
-        found.append((inside, int((votes & inside).any(axis=(1, 2, 3)).sum())))
-    return found
+def _maps(case: Case, minimum: int) -> Sequence[LabelMap]:
+    """Return the label maps of a case's reads, or raise `DataError`."""
+    maps = [read.truth for read in case.reads if isinstance(read.truth, LabelMap)]
+    names = [read.reader.id for read in case.reads]
+    if len(maps) < max(minimum, 1) or len(maps) < len(names):
+        raise DataError(
+            f"case {case.id!r} has {len(maps)} reads with a label map, a consensus needs {minimum}",
+            file=case.file,
+            fix=f"have it read by {max(minimum - len(maps), 1)} more, or leave it out of the test set",
+        )
+    if len(set(names)) < len(names):
+        raise DataError(f"case {case.id!r} was read twice by one of {sorted(set(names))}; keep one read of each reader")
+    for labels in maps:
+        case.image.geometry.require_same(labels.geometry, "image and read", file=case.file)
+        if labels.scheme != maps[0].scheme:
+            raise DataError(
+                f"the reads of case {case.id!r} have two label schemes: {maps[0].scheme.names} and "
+                f"{labels.scheme.names}",
+                file=case.file,
+            )
+    return maps

@@ -44,7 +44,7 @@ def demo(
     """Run the whole story on the embedded default: real annotation, simulated pixels."""
     from equipoise.cli import work
 
-    work.compare(work.demo_plan(lidc), workspace, None, on, workers, as_json=json, dry_run=dry_run)
+    work.compare(work.demo_plan(lidc), workspace, lidc, on, workers, as_json=json, dry_run=dry_run)
 
 
 @app.command()

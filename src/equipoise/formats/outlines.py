@@ -150,8 +150,11 @@ def interiors(outlines: Sequence[np.ndarray], corner: tuple[int, int], shape: tu
     if not outlines:
         return grids
     points = np.concatenate(outlines)
-    step = np.concatenate([np.roll(p, -1, axis=0) for p in outlines]) - points
-    owner = np.repeat(np.arange(len(outlines)), [len(p) for p in outlines])
+    lengths = np.array([len(p) for p in outlines])
+    owner = np.repeat(np.arange(len(outlines)), lengths)
+    following = np.arange(1, len(points) + 1)
+    following[np.cumsum(lengths) - 1] -= lengths  # the last corner is followed by the first
+    step = points[following] - points
     low = points.min(axis=0)
     columns, rows = points.max(axis=0) - low + 1
     # Even-odd rule along the columns: between two crossings of a row the parity is odd. An edge crosses the rows from
