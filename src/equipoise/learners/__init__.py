@@ -1,0 +1,1 @@
+"""Learners: kinds that turn a guarded training set into a predictor."""
