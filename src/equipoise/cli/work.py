@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import tomllib
+from contextlib import closing
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -126,8 +127,11 @@ def engines(as_json: bool) -> None:
 
 
 def _run(plan: Plan, toml: str, folder: Path, root: Path, on: str, workers: int, as_json: bool, command: str) -> None:
-    runner = make_runner(on, workers)
-    with Workspace(folder) as workspace, terminal.progress(as_json) as told:
+    with (
+        closing(make_runner(on, workers)) as runner,
+        Workspace(folder) as workspace,
+        terminal.progress(as_json) as told,
+    ):
         prepared = prepare(plan, root, workspace.path / "objects", told)
         power = conclude.planned(plan, prepared.split)
         if not as_json:
@@ -161,11 +165,10 @@ def seven_lines(findings: Findings, report: Path, folder: Path) -> list[tuple[st
 
 
 def _dry_run(plan: Plan, root: Path, folder: Path, on: str, workers: int, as_json: bool) -> None:
-    runner = make_runner(on, workers)
     count = 1 if on == "process" else workers or len(os.sched_getaffinity(0))
-    with terminal.progress(as_json) as told:
+    with closing(make_runner(on, workers)) as runner, terminal.progress(as_json) as told:
         prepared = prepare(plan, root, folder / "objects", told)
-    cost = estimate_cost(prepared, runner, count)
+        cost = estimate_cost(prepared, runner, count)
     power = conclude.planned(plan, prepared.split)
     if as_json:
         from dataclasses import asdict
@@ -206,6 +209,12 @@ def _stored(folder: Path) -> tuple[Plan, str, Path]:
         return parse_plan(tomllib.loads(toml)), toml, Path(root or ".")
     except tomllib.TOMLDecodeError as error:
         raise PlanError(f"the stored plan is damaged: {error}", file=folder) from error
+
+
+def finished_experiment(folder: Path) -> Finished:
+    """Return the finished experiment of a workspace."""
+    with _existing(folder) as workspace:
+        return _finished(folder, workspace)
 
 
 def _finished(folder: Path, workspace: Workspace) -> Finished:

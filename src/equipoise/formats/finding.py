@@ -38,6 +38,7 @@ CODES: Mapping[str, str] = {
     "duplicate-image": "one image twice",
     "absent-label": "a label that no case has",
     "few-patients": "a label of too few patients",
+    "not-enough": "more real patients asked for than there are",
     "mirrored-masks": "masks that fit better when turned",
     "turned-images": "a site whose images are turned",
     "empty": "empty truth",
@@ -94,7 +95,7 @@ class LabelCount:
     Parameters
     ----------
     cases, patients
-        That have it.
+        That have it; patients are ``None`` where nobody said who they are.
     voxels
         Marked with it in all cases; ``None`` for a class of whole images.
     share
@@ -102,7 +103,7 @@ class LabelCount:
     """
 
     cases: int
-    patients: int
+    patients: int | None
     voxels: int | None = None
     share: float | None = None
 
@@ -129,6 +130,8 @@ class Checked:
         Annotated cases in which nothing is marked.
     facts
         Sizes, spacings, channels, sites, in words.
+    annotated
+        Prefix of the set, site and patient of every annotated case.
     """
 
     findings: tuple[Finding, ...]
@@ -139,6 +142,7 @@ class Checked:
     without_truth: int = 0
     empty: int = 0
     facts: Mapping[str, str] = field(default_factory=dict)
+    annotated: frozenset[tuple[str, str | None, str]] = frozenset()
 
 
 def sorted_findings(findings: list[Finding]) -> tuple[Finding, ...]:

@@ -10,6 +10,7 @@ TURNS = ("as they are", "mirrored left to right", "turned upside down", "turned 
 
 _SIDE = 32
 _LONGEST = 256
+_RIM = 2
 
 
 def turned(plane: np.ndarray) -> list[np.ndarray]:
@@ -18,8 +19,8 @@ def turned(plane: np.ndarray) -> list[np.ndarray]:
 
 
 def thumbnail(array: np.ndarray) -> np.ndarray:
-    """Return the middle slice of an image ``(C, I, J, K)`` as a 32 x 32 picture with mean 0 and deviation 1."""
-    flat = _middle(array)
+    """Return a picture ``(C, I, J, 1)`` as 32 x 32 with mean 0 and deviation 1."""
+    flat = array[..., 0].astype(np.float32).mean(axis=0)
     small = ndimage.zoom(
         ndimage.uniform_filter(flat, [max(1, n // _SIDE) for n in flat.shape]),
         [_SIDE / n for n in flat.shape],
@@ -32,10 +33,10 @@ def thumbnail(array: np.ndarray) -> np.ndarray:
 
 
 def mask_contrasts(array: np.ndarray, masks: np.ndarray) -> np.ndarray | None:
-    """Return how much a mask stands out from its image, as it is and in each of `TURNS`.
+    """Return how much the image changes across a mask's border, with the mask as it is and in each of `TURNS`.
 
-    The figure is the absolute difference of the means inside and outside, in standard deviations, of the image without
-    its slow changes (a Gaussian of 1/16 of its longest side): shading that is the same on both sides must not count.
+    The figure is the absolute difference between the mean just inside and the mean just outside of the border, in
+    standard deviations of the image. Both rims lie side by side, so shading and dark corners count equally in both.
 
     Parameters
     ----------
@@ -47,26 +48,24 @@ def mask_contrasts(array: np.ndarray, masks: np.ndarray) -> np.ndarray | None:
     Returns
     -------
     numpy.ndarray or None
-        Shape ``(4,)``; ``None`` where the mask is empty or covers everything.
+        Shape ``(4,)``; ``None`` where there is no border.
     """
     union: np.ndarray = np.array(masks.any(axis=0))
     at = int(np.argmax(union.sum(axis=(0, 1))))
     step = max(1, max(union.shape[:2]) // _LONGEST)
     mask = union[::step, ::step, at]
-    inside = int(mask.sum())
-    if inside == 0 or inside == mask.size:
-        return None
     flat = array[:, ::step, ::step, at].astype(np.float32).mean(axis=0)
-    detail = flat - ndimage.gaussian_filter(flat, max(flat.shape) / 16, mode="nearest")
-    spread = float(detail.std())
-    if spread == 0:
+    inner = mask & ~ndimage.binary_erosion(mask, iterations=_RIM, border_value=1)
+    outer = ndimage.binary_dilation(mask, iterations=_RIM) & ~mask
+    spread = float(flat.std())
+    if not inner.any() or not outer.any() or spread == 0:
         return None
-    total = float(detail.sum())
-    contrasts = []
-    for laid in turned(mask):
-        within = float(detail[laid].sum())
-        contrasts.append(abs(within / inside - (total - within) / (mask.size - inside)) / spread)
-    return np.array(contrasts)
+    return np.array(
+        [
+            abs(float(flat[a].mean()) - float(flat[b].mean())) / spread
+            for a, b in zip(turned(inner), turned(outer), strict=True)
+        ]
+    )
 
 
 def better_turn(contrasts: np.ndarray) -> tuple[int, float] | None:
@@ -99,8 +98,3 @@ def turned_against(one: np.ndarray, other: np.ndarray) -> int | None:
     likeness = [float(np.corrcoef(laid.ravel(), other.ravel())[0, 1]) for laid in turned(one)]
     best = int(np.argmax(likeness))
     return best if best and likeness[best] >= 0.5 and likeness[best] - likeness[0] >= 0.35 else None
-
-
-def _middle(array: np.ndarray) -> np.ndarray:
-    middle: np.ndarray = array[..., array.shape[3] // 2].astype(np.float32).mean(axis=0)
-    return middle

@@ -20,6 +20,9 @@ class Runner(Protocol):
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
         """Yield ``(index of the task, its result)`` as they finish, in any order."""
 
+    def close(self) -> None:
+        """End the processes that were started."""
+
 
 def make_runner(name: str, workers: int = 0) -> Runner:
     """Return a runner by name: ``"process"``, ``"processes"`` or ``"ray"``; 0 workers is one per core."""

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 from equipoise.errors import EquipoiseError, WorkspaceError
@@ -42,10 +43,12 @@ class InProcess:
         for index, task in enumerate(tasks):
             yield index, function(task)
 
+    def close(self) -> None:
+        """Do nothing: there is nothing to end."""
 
-@dataclass(frozen=True)
+
 class Processes:
-    """Tasks side by side in processes of one thread each.
+    """Tasks side by side in processes of one thread each, which stay for the next call: they keep what they have read.
 
     Parameters
     ----------
@@ -55,8 +58,10 @@ class Processes:
         How often a task is tried whose process was killed (out of memory, SIGKILL).
     """
 
-    workers: int = 0
-    attempts: int = 3
+    def __init__(self, workers: int = 0, attempts: int = 3) -> None:
+        self.workers = workers or len(os.sched_getaffinity(0))
+        self.attempts = attempts
+        self._pool: ProcessPoolExecutor | None = None
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
         """Yield results as they finish; tasks of a killed worker are run again."""
@@ -71,42 +76,53 @@ class Processes:
                     fix="use fewer --workers or a smaller batch, then `equipoise resume`; finished tasks are kept",
                 )
 
+    def close(self) -> None:
+        """End the processes."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
     def _round(
         self, function: Callable[[Task], Result], tasks: Sequence[Task], left: dict[int, int]
     ) -> Iterator[tuple[int, Result]]:
-        """Run what is left in one pool; a broken pool ends the round with the unfinished tasks still in ``left``."""
-        workers = min(self.workers or len(os.sched_getaffinity(0)), len(left))
-        with _environment(ONE_THREAD), ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            pending: dict[Future[Result], int] = {}
-            queue = iter(list(left))
-            try:
-                # Few in flight: when a worker dies only those lose an attempt, not the whole queue.
-                for index in _next(queue, workers):
-                    pending[pool.submit(function, tasks[index])] = index
-                while pending:
-                    done, _ = wait(pending, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        result = future.result()
-                        index = pending.pop(future)
-                        del left[index]
-                        # Handed over before the next submission, which raises if the pool has broken meanwhile.
-                        yield index, result
-                        for following in _next(queue, 1):
-                            pending[pool.submit(function, tasks[following])] = following
-            except BrokenProcessPool:
-                for index in pending.values():
-                    left[index] += 1
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-
-def _next(queue: Iterator[int], count: int) -> Iterator[int]:
-    for _ in range(count):
+        """Run what is left; a pool that breaks ends the round with the unfinished tasks still in ``left``."""
+        pool = self._pool = self._pool or ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"))
+        pending: dict[Future[Result], int] = {}
+        queue = iter(list(left))
         try:
-            yield next(queue)
-        except StopIteration:
-            return
+            # Few in flight, one of them waiting: when a worker dies only those lose an attempt, not the whole queue.
+            self._submit(pool, function, tasks, queue, pending, self.workers + 1)
+            while pending:
+                done, _ = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    result = future.result()
+                    index = pending.pop(future)
+                    del left[index]
+                    # Handed over before the next submission, which raises if the pool has broken meanwhile.
+                    yield index, result
+                    self._submit(pool, function, tasks, queue, pending, 1)
+        except BrokenProcessPool:
+            for index in pending.values():
+                left[index] += 1
+            self.close()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+            raise
+
+    def _submit(
+        self,
+        pool: ProcessPoolExecutor,
+        function: Callable[[Task], Result],
+        tasks: Sequence[Task],
+        queue: Iterator[int],
+        pending: dict[Future[Result], int],
+        count: int,
+    ) -> None:
+        # A process is started by a submission and reads the number of threads when it loads its libraries.
+        with _environment(ONE_THREAD):
+            for index in islice(queue, count):
+                pending[pool.submit(function, tasks[index])] = index
 
 
 @contextmanager
