@@ -71,6 +71,23 @@ def test_the_first_sentence_holds_arm_difference_interval_patients_and_size(expe
     assert simulated.startswith("Instrument check: ")
 
 
+def test_a_trial_that_fails_its_own_checks_claims_nothing(experiment: Finished) -> None:
+    scores = Scores(scored(experiment, {"mixed 1:1": 0.1}))
+    arms = arm_results(scores)
+    best = conclude.headline(scores, arms)
+    said, status = conclude.verdict_sentences(best, arms, scores, "Dice", False, "the A/A check failed")
+    assert status == "not proven"
+    assert said[0].startswith("No claim is made, since the A/A check failed")
+    gated = conclude.gate(scores, arms)
+    assert not gated.reached
+    assert "competent" in str(conclude.why_no_claim(gated, conclude.a_a_check(arms)))
+
+
+def test_one_replicate_is_no_a_a_check(finish: Finish) -> None:
+    scores = Scores(finish(arms={**ARMS, "sizes": [4], "replicates": 1}, data=DATA))
+    assert conclude.a_a_check(arm_results(scores)).state == "not run"
+
+
 def test_the_gate_follows_reference_and_plateau(experiment: Finished) -> None:
     flat = Scores(scored(experiment, {}, noise=0.001))
     rising = conclude.gate(flat, arm_results(flat))

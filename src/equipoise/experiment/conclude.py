@@ -135,6 +135,8 @@ def a_a_check(arms: Sequence[ArmResult]) -> Check:
     """Return whether duplicated real cases at equal steps differ from real ones, which they must not."""
     found = [a for a in arms if a.family == "duplicate" and a.budget == "steps" and a.where != "validation"]
     proven = [a for a in found if a.p_holm is not None and a.p_holm < 0.05]
+    if any(a.difference is not None and len(a.difference.replicates) < 2 for a in found):
+        return Check("A/A check", "not run", "One replicate cannot tell chance from difference; it needs two or more.")
     if not found:
         return Check("A/A check", "not run", "Equal steps were not part of this plan, so the A/A check was not run.")
     if proven:
@@ -157,14 +159,17 @@ def a_a_check(arms: Sequence[ArmResult]) -> Check:
 
 
 def instrument(scores: Scores) -> Check | None:
-    """Return whether an engine without a gap and one with a large gap are told apart, where the plan has both."""
+    """Return whether an engine without a gap and one with a large gap are told apart, where the plan has both.
+
+    Synthetic-only arms are compared: nothing real beside them hides the gap.
+    """
     prepared = scores.finished.prepared
     metric, budget = prepared.plan.metric.primary, prepared.plan.arms.budgets[0]
     found = {}
     for name, engine in prepared.plan.engines.items():
-        mixes = [a for a in prepared.arms if a.family == "mix" and a.arm.engine == name and a.budget == budget]
-        if engine.known_gap and mixes:
-            found[engine.known_gap] = min(mixes, key=lambda a: (-a.n, abs((a.ratio or 0.0) - 1)))
+        alone = [a for a in prepared.arms if a.family == "synthetic" and a.arm.engine == name and a.budget == budget]
+        if engine.known_gap and alone:
+            found[engine.known_gap] = max(alone, key=lambda a: a.n)
     if len(found) < 2:
         return None
     zero, large = found["zero"], found["large"]
@@ -174,8 +179,8 @@ def instrument(scores: Scores) -> Check | None:
         return Check("Instrument check", "not run", "Too few patients to compare the two engines of known gap.")
     recovered = between.low > 0
     text = (
-        f"an engine without a gap changes {TITLES[metric]} by {words(shown(gaps[0]))}, one with a large gap by "
-        f"{words(shown(gaps[1]))}; the difference between them, {words(shown(between))}, is "
+        f"synthetic cases alone from an engine without a gap change {TITLES[metric]} by {words(shown(gaps[0]))}, from "
+        f"one with a large gap by {words(shown(gaps[1]))}; the difference between them, {words(shown(between))}, is "
         + (
             "recovered, so the instrument tells them apart"
             if recovered
@@ -273,10 +278,25 @@ def leakage(finished: Finished) -> list[Check]:
     return checks
 
 
+def why_no_claim(gated: Gate, a_a: Check) -> str | None:
+    """Return why this trial counts towards no claim, if it does not."""
+    if a_a.state == "failed":
+        return "the A/A check failed"
+    return None if gated.reached else "real-only training is not shown to be competent"
+
+
 def verdict_sentences(
-    best: ArmResult | None, arms: Sequence[ArmResult], scores: Scores, title: str, instrument_check: bool
+    best: ArmResult | None,
+    arms: Sequence[ArmResult],
+    scores: Scores,
+    title: str,
+    instrument_check: bool,
+    no_claim: str | None = None,
 ) -> tuple[list[str], Verdict]:
-    """Return the answer with its interval, and how sure it is; the advice adds the third sentence."""
+    """Return the answer with its interval, and how sure it is; the advice adds the third sentence.
+
+    ``no_claim`` says why the trial counts towards no claim: it is said first, and the verdict is "not proven".
+    """
     prefix = "Instrument check: " if instrument_check else ""
     if best is None or best.difference is None or best.verdict is None:
         return [f"{prefix}No arm with synthetic cases could be compared with real-only training."], "not proven"
@@ -291,10 +311,13 @@ def verdict_sentences(
         "not proven": f"that {best.arm!r} beats real-only training is not proven",
     }[best.verdict]
     patients = f"on {place} {best.difference.patients} patients at n = {best.n} real patients"
+    if no_claim:
+        said = f"no claim is made, since {no_claim}; as measured, {best.arm!r} differs from real-only training"
     first = f"{prefix}{said}: {title} {words(best.difference)} {patients}{alone}."
     first = first if prefix else first[:1].upper() + first[1:]
     known = instrument(scores)
-    return [first, known.text if known else _second(best, arms, scores)], best.verdict
+    second = known.text if known else _second(best, arms, scores)
+    return [first, second], "not proven" if no_claim else best.verdict
 
 
 def _second(best: ArmResult, arms: Sequence[ArmResult], scores: Scores) -> str:

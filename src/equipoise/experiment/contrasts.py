@@ -12,6 +12,7 @@ import polars as pl
 from equipoise.core import rng_for
 from equipoise.experiment.arms import PlannedArm
 from equipoise.experiment.findings import ArmResult, Estimate, Secondary, Stratum, Verdict
+from equipoise.experiment.plan import Plan
 from equipoise.experiment.run import Finished
 from equipoise.stats import Difference, holm, mean_interval, paired_difference, verdict
 from equipoise.stats import Estimate as Measured
@@ -102,14 +103,14 @@ class Scores:
 
 
 def arm_results(scores: Scores) -> list[ArmResult]:
-    """Return every arm at every place, Holm-adjusted over the planned contrasts of one place and budget."""
+    """Return every arm at every place, Holm-adjusted over the planned contrasts of one place, budget and question."""
     finished = scores.finished
     plan = finished.prepared.plan
     results: list[ArmResult] = []
     run = [arm for arm in finished.prepared.arms if (arm, 0) in finished.trained]
     for where in scores.places():
         found = [(arm, _difference(scores, arm, where)) for arm in run]
-        adjusted = _holm(found)
+        adjusted = _holm(plan, found)
         for arm, difference in found:
             mean = scores.mean(arm, where, plan.metric.primary)
             if mean is None:
@@ -229,17 +230,29 @@ def _dots(scores: Scores, arm: PlannedArm, where: str) -> np.ndarray:
     return np.asarray(np.nanmean(a - b, axis=1))
 
 
-def _holm(found: Sequence[tuple[PlannedArm, Difference | None]]) -> dict[PlannedArm, float]:
-    """Return the adjusted p-value of each arm; duplicates are a check of the instrument and a family of their own."""
+def _holm(plan: Plan, found: Sequence[tuple[PlannedArm, Difference | None]]) -> dict[PlannedArm, float]:
+    """Return the adjusted p-value of each arm, over the contrasts that answer one question.
+
+    Questions are: does a mix of an engine that could be bought differ from real; does a control; do duplicates (a check
+    of the instrument); do engines of known gap (another one).
+    """
     adjusted: dict[PlannedArm, float] = {}
-    families: dict[tuple[str, bool], list[tuple[PlannedArm, float]]] = {}
+    families: dict[tuple[str, str], list[tuple[PlannedArm, float]]] = {}
     for arm, difference in found:
         if difference is not None:
-            families.setdefault((arm.budget, arm.family == "duplicate"), []).append((arm, difference.p_value))
+            families.setdefault((arm.budget, _question(plan, arm)), []).append((arm, difference.p_value))
     for members in families.values():
         values = holm([p for _, p in members])
         adjusted |= {arm: float(p) for (arm, _), p in zip(members, values, strict=True)}
     return adjusted
+
+
+def _question(plan: Plan, arm: PlannedArm) -> str:
+    if arm.family == "duplicate":
+        return "duplicate"
+    if arm.arm.engine and plan.engines[arm.arm.engine].known_gap:
+        return "known gap"
+    return "control" if arm.arm.control else "mix"
 
 
 def _verdict(difference: Difference, margin: float, p_holm: float | None) -> Verdict:

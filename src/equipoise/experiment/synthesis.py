@@ -50,7 +50,11 @@ def _checked(engine: Engine, like: Case, n: int, rng: np.random.Generator) -> It
         try:
             case = next(cases)
         except StopIteration:
-            raise EngineError(f"engine {engine.kind!r} was asked for {n} cases and made {made}") from None
+            raise EngineError(
+                f"engine {engine.kind!r} was asked for {n} cases and made {made}",
+                why="the mix would hold fewer synthetic cases than the arm says",
+                fix="mend the engine's sample(): it must yield as many cases as it is asked for",
+            ) from None
         except EquipoiseError:
             raise
         except Exception as error:  # as above

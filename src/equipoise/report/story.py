@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, cast
@@ -15,7 +16,7 @@ import polars as pl
 from equipoise import __version__
 from equipoise.advice import advise
 from equipoise.annotation.consensus import against_the_others
-from equipoise.core import Case, LabelMap, Learner
+from equipoise.core import Annotation, Case, LabelMap, Learner, Reader, rng_for
 from equipoise.core.registry import canonical, load, make
 from equipoise.experiment import conclude
 from equipoise.experiment.arms import PlannedArm
@@ -34,6 +35,11 @@ from equipoise.workspace.cases import case_from_bytes
 
 SIDE_BY_SIDE = 6
 """Real and synthetic pictures in the quiz, of each."""
+
+FEW_PATIENTS = 5
+"""A reader of fewer patients gets no line of his or her own."""
+
+TRUTH = "truth as given"
 
 EXTREMES = 10
 """Worst and best predictions shown."""
@@ -61,7 +67,8 @@ def tell(finished: Finished, workspace: Workspace, toml: str, command: str, budg
     advised = advise(scores, budget)
     simulated = simulated_label(prepared)
     card = conclude.metric_card(prepared.plan, prepared.entries[0].unit)
-    verdict, status = conclude.verdict_sentences(best, arms, scores, card.title, simulated is not None)
+    no_claim = conclude.why_no_claim(gated, conclude.a_a_check(arms))
+    verdict, status = conclude.verdict_sentences(best, arms, scores, card.title, simulated is not None, no_claim)
     compared = _planned(prepared, best)
     held_out = _held_out(finished, workspace)
     return Findings(
@@ -150,30 +157,44 @@ def _held_out(finished: Finished, workspace: Workspace) -> list[Case]:
 def _boundary(scores: Scores, arms: Sequence[PlannedArm], held_out: Sequence[Case]) -> list[Boundary]:
     """Return readers against the consensus of the others, and arms against the truth, inside."""
     prepared = scores.finished.prepared
-    unit = prepared.entries[0].unit
-    inside = [c for c in held_out if c.patient in prepared.split.test and len(c.reads) > 1]
-    found: dict[str, list[tuple[str, float, float, float]]] = {}
-    for case in inside:
-        for read, others in against_the_others(case):
-            for label in others.scheme.names:
-                counted = ~others.ignored()
-                a, b = others.mask(label) & counted, cast(LabelMap, read.truth).mask(label) & counted
-                if a.any() and b.any():
-                    figures = dice(a, b), assd(a, b, others.spacing), boundary_offset(a, b, others.spacing)
-                    found.setdefault(read.reader.id, []).append((case.patient, *figures))
-    rng = np.random.default_rng(prepared.plan.seed)
+    unit, seed = prepared.entries[0].unit, prepared.plan.seed
+    inside = [c for c in held_out if c.patient in prepared.split.test]
+    given = prepared.plan.split.test_truth == "given"
+    read = [row for case in inside for row in _reader_rows(case, given)]
+    # Where readers are anonymous each name stands for few patients: then all of them are shown as one.
+    names = [n for n, count in Counter(row[0] for row in read).items() if count >= FEW_PATIENTS]
     boundary = []
-    for who, rows in sorted(found.items()):
-        values, _ = by_patient(np.array([row[1:] for row in rows]).T, [row[0] for row in rows])
+    lines: list[str | None] = [*sorted(names)] or ([None] if read else [])
+    for who in lines:
+        mine = [row for row in read if who in (None, row[0])]
+        values, _ = by_patient(np.array([row[2:] for row in mine]).T, [row[1] for row in mine])
         if values.shape[1] > 1:
+            rng = rng_for(seed, "readers", who)
             overlap, distance, offset = (shown(mean_interval(v[None], rng, resamples=2000)) for v in values)
-            boundary.append(Boundary(f"reader {who}", "reader", overlap, distance, offset, unit))
+            name = "a reader, any" if who is None else f"reader {who}"
+            boundary.append(Boundary(name, "reader", overlap, distance, offset, unit))
     for arm in arms if "inside" in scores.places() else ():
         means = [m for metric in ("dice", "assd", "offset") if (m := scores.mean(arm, "inside", metric)) is not None]
         if len(means) == 3:
             overlap, distance, offset = (shown(m) for m in means)
             boundary.append(Boundary(arm.arm.name, "arm", overlap, distance, offset, unit))
     return boundary
+
+
+def _reader_rows(case: Case, given: bool) -> list[tuple[str, str, float, float, float]]:
+    """Return reader, patient, Dice, mean distance and signed offset of each read against the others (and the truth)."""
+    reads = case.reads
+    if given and not any(np.array_equal(cast(LabelMap, r.truth).array > 0, case.labels.masks()) for r in reads):
+        reads = (*reads, Annotation(Reader(TRUTH), case.labels))
+    rows = []
+    for read, others in against_the_others(replace(case, reads=reads)) if len(reads) > 1 else ():
+        counted = ~others.ignored()
+        for label in others.scheme.names if read.reader.id != TRUTH else ():
+            a, b = others.mask(label) & counted, cast(LabelMap, read.truth).mask(label) & counted
+            if a.any() and b.any():
+                figures = dice(a, b), assd(a, b, others.spacing), boundary_offset(a, b, others.spacing)
+                rows.append((read.reader.id, case.patient, *figures))
+    return rows
 
 
 def _lineage(finished: Finished) -> list[Lineage]:

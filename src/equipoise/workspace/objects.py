@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from sqlalchemy.exc import DatabaseError
 
 from equipoise.errors import UnreadableFileError, WorkspaceFullError
 
@@ -80,15 +83,23 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def full_disk_is_clear(path: Path) -> Iterator[None]:
-    """Turn "no space left" into `WorkspaceFullError`."""
+    """Turn "no space left", said by the system or by the database, into `WorkspaceFullError`."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise WorkspaceFullError(
-            "the disk is full; everything finished so far is kept",
-            file=path,
-            why="a result that is not on the disk does not exist",
-            fix="free some space, then run `equipoise resume`",
-        ) from error
+        raise _full(path) from error
+    except DatabaseError as error:
+        if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+            raise
+        raise _full(path) from error
+
+
+def _full(path: Path) -> WorkspaceFullError:
+    return WorkspaceFullError(
+        "the disk is full; everything finished so far is kept",
+        file=path,
+        why="a result that is not on the disk does not exist",
+        fix="free some space, then run `equipoise resume`",
+    )

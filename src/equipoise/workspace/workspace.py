@@ -63,8 +63,13 @@ class Workspace:
         self.path = Path(path).resolve()
         if self.path.exists() and not self.path.is_dir():
             raise WorkspaceError("a workspace is a folder; this is a file", file=self.path, fix="name another path")
-        with full_disk_is_clear(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with full_disk_is_clear(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WorkspaceError(
+                f"the folder cannot be made ({error.strerror})", file=self.path, fix="name another with --workspace"
+            ) from error
         self.objects = ObjectStore(self.path / "objects")
         self._database = create_engine(url or f"sqlite:///{self.path / 'equipoise.db'}")
         if self._database.dialect.name == "sqlite":
@@ -105,7 +110,7 @@ class Workspace:
 
     def add_plan(self, plan: str, toml: str, sealed: Mapping[str, Any]) -> dict[str, Any]:
         """Write a plan before anything is trained, and return what was sealed with it (the first time)."""
-        with Session(self._database) as session, session.begin():
+        with self._changing() as session:
             known = session.get(PlanRow, plan)
             if known is None:
                 known = PlanRow(hash=plan, text=toml, sealed=dict(sealed), created=_now())
@@ -125,7 +130,7 @@ class Workspace:
 
     def log(self, what: str, **detail: Any) -> None:
         """Append a line to the log."""
-        with Session(self._database) as session, session.begin():
+        with self._changing() as session:
             last = session.scalar(select(LogRow).order_by(LogRow.number.desc()).limit(1))
             previous = last.hash if last else "0" * 64
             time = _now().isoformat()
@@ -150,7 +155,7 @@ class Workspace:
 
     def open_test_set(self, test_set: str, plan: str) -> Opening:
         """Record that a plan opens a test set and return which opening it is; the same plan opens it only once."""
-        with Session(self._database) as session, session.begin():
+        with self._changing() as session:
             rows = list(
                 session.scalars(select(OpeningRow).where(OpeningRow.test_set == test_set).order_by(OpeningRow.number))
             )
@@ -176,7 +181,7 @@ class Workspace:
     ) -> None:
         """Keep what a task returned: rows first, then the line that says it is done."""
         digest = write_rows(self._rows_file(key), rows) if rows else None
-        with full_disk_is_clear(self.path), Session(self._database) as session, session.begin():
+        with self._changing() as session:
             done = TaskRow(key=key, kind=kind, rows=digest, result=dict(result), seconds=seconds, finished=_now())
             session.merge(done)
 
@@ -206,6 +211,12 @@ class Workspace:
         return self.path / "results" / key[:2] / f"{key}.parquet"
 
     # --- the database --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _changing(self) -> Iterator[Session]:
+        """Give a session whose changes are on the disk when it ends, or not at all."""
+        with full_disk_is_clear(self.path / "equipoise.db"), Session(self._database) as session, session.begin():
+            yield session
 
     def _upgrade(self) -> None:
         try:
