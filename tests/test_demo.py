@@ -22,7 +22,7 @@ def no_network(*_: object, **__: object) -> None:
 def test_the_demo_runs_to_its_seven_lines_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = work.demo_plan().read_text()
     for old, new in {
-        "patients = 300": "patients = 60",
+        "patients = 260": "patients = 60",
         "sizes = [8, 32, 64]": "sizes = [4, 8]",
         "all_arms_at = [8]": "all_arms_at = [4]",
         "replicates = 3": "replicates = 2",

@@ -9,9 +9,9 @@ import pytest
 
 from equipoise.core import Anatomy, Case, Geometry, Image, LabelMap, LabelScheme, rng_for
 from equipoise.core.registry import canonical, parameters, spec_of
-from equipoise.engines.anatomy.phantom import Phantom
+from equipoise.engines.anatomy.phantom import Phantom, stretch_of
 from equipoise.engines.parts.nodule import diameters_of
-from equipoise.errors import DataError, PlanError
+from equipoise.errors import DataError, LabelError, PlanError
 
 VOLUME = Phantom(size=(64, 64, 40), spacing=(0.8, 0.8, 1.0))
 
@@ -110,6 +110,50 @@ def test_fit_takes_sizes_grid_and_label_and_names_its_parents() -> None:
     assert pickle.loads(pickle.dumps(fitted)).parents == fitted.parents
 
 
+def ellipse_case(patient: str, centres: list[tuple[float, float]], axes: tuple[float, float]) -> Case:
+    """Ellipses at given places, in mm from the middle, with given half axes."""
+    case = real_case(patient, 8.0)
+    instances = np.zeros((1, 72, 60, 1), np.uint8)
+    i, j = (np.indices((72, 60)) - np.array([35.5, 29.5])[:, None, None]) * 0.6
+    for number, (x, y) in enumerate(centres, 1):
+        instances[0, :, :, 0][np.hypot((i - x) / axes[0], (j - y) / axes[1]) <= 1] = number
+    return replace(case, truth=replace(case.labels, voxels=instances))
+
+
+def test_fit_takes_places_and_numbers() -> None:
+    one, two = [(12.0, -6.0)], [(-12.0, 8.0), (10.0, 8.0)]
+    for centres in (one, two):
+        cases = [ellipse_case(f"p{k}", centres, (3.0, 3.0)) for k in range(3)]
+        fitted = Phantom().fit(cases, rng_for(0, "fit"))
+        for labels in maps(fitted, 12):
+            instances = labels.array[0]
+            assert instances.max() == len(centres)
+            for number in range(1, len(centres) + 1):
+                place = (np.argwhere(instances == number).mean(axis=0)[:2] - [35.5, 29.5]) * 0.6
+                assert min(np.hypot(*(place - centre)) for centre in centres) < 6
+
+
+def test_fit_takes_elongation() -> None:
+    shown = []
+    for ratio in (1.0, 1.6, 2.4):
+        cases = [ellipse_case(f"p{k}", [(0.0, 0.0)], (6.0 * ratio**0.5, 6.0 / ratio**0.5)) for k in range(8)]
+        fitted = Phantom(lobulation=0.02, spicules=0.0).fit(cases, rng_for(0, "fit"))
+        drawn = [stretch_of(labels.array[0] > 0, labels.spacing) for labels in maps(fitted, 60)]
+        shown.append(np.exp(np.mean(drawn)))
+    assert shown[0] < 1.15
+    assert shown[1] == pytest.approx(1.6, rel=0.15)
+    assert shown[2] == pytest.approx(2.4, rel=0.2)
+
+
+def test_stretch_is_the_ratio_of_half_axes_in_mm() -> None:
+    voxel = (0.5, 0.5, 1.0)
+    i, j, k = ((np.arange(n) - (n - 1) / 2) * d for n, d in zip((80, 40, 24), voxel, strict=True))
+    solid = np.square(i / 15)[:, None, None] + np.square(j / 7.5)[:, None] + np.square(k / 10) <= 1
+    assert np.exp(stretch_of(solid, voxel)) == pytest.approx(2.0, rel=0.02)
+    assert np.exp(stretch_of(solid[:, :, 12:13], voxel)) == pytest.approx(2.0, rel=0.02)
+    assert stretch_of(np.ones((1, 1, 1), bool), (1.0, 1.0, 1.0)) == 0
+
+
 def test_specification_is_json_without_what_was_learned() -> None:
     spec = json.loads(canonical(spec_of(Phantom(nodules=2.0))))
     assert spec["kind"] == "phantom"
@@ -134,5 +178,11 @@ def test_bad_parameters_and_cases_are_refused_with_the_fix() -> None:
     hollow = replace(empty, truth=replace(empty.labels, voxels=np.zeros((1, 72, 60, 1), np.uint8)))
     with pytest.raises(DataError, match="no training label map holds an object"):
         Phantom().fit([hollow], rng_for(0, "fit"))
-    with pytest.raises(DataError, match="0 cases"):
+    with pytest.raises(DataError, match="no case"):
         Phantom().fit([], rng_for(0, "fit"))
+    both = np.concatenate([empty.labels.array] * 2)
+    two = replace(empty, truth=LabelMap.on(empty.labels.geometry, both, LabelScheme.of(["nodule", "organ"])))
+    with pytest.raises(DataError, match="learn = false"):
+        Phantom().fit([two], rng_for(0, "fit"))
+    with pytest.raises(LabelError, match="'case-q'"):
+        Phantom().fit([empty, real_case("q", 3.0, "tumour")], rng_for(0, "fit"))

@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from equipoise.core import Case, Engine, Geometry, Image, LabelMap, LabelScheme, rng_for
-from equipoise.core.registry import canonical, parameters, spec_of
+from equipoise.core.registry import canonical, make, parameters, spec_of
 from equipoise.engines.anatomy.phantom import Phantom
-from equipoise.engines.imaging.simulate_ct import SimulateCT, learned
+from equipoise.engines.imaging.simulate_ct import SimulateCT, engine, learned, likeness
 from equipoise.engines.imaging.simulate_ct.scan import Protocol
-from equipoise.errors import DataError, EquipoiseError, GeometryMismatchError, LabelError, PlanError
+from equipoise.errors import DataError, EngineError, EquipoiseError, GeometryMismatchError, LabelError, PlanError
+from equipoise.testing.anatomy_contract import lesion_cases
+from equipoise.testing.engine_contract import EngineContract
 
 AFFINE = np.array([[-0.7, 0, 0, 12.0], [0, -0.7, 0, -30.0], [0, 0, 2.5, 55.0], [0, 0, 0, 1.0]])
 SCHEME = LabelScheme.of(["nodule"])
@@ -90,6 +93,30 @@ def test_electronic_noise_and_a_larger_patient_cost_more_than_dose_alone() -> No
     assert noise(replace(CLEAN, electronic_sd=150.0)) > 1.3 * base
     assert noise(replace(CLEAN, body_mm=(210.0, 150.0))) > 1.3 * base
     assert noise(replace(CLEAN, kev=110.0)) != base
+
+
+def test_blur_softens_the_patient_and_leaves_the_noise() -> None:
+    labels = disc()
+    crisp, soft = (
+        [picture(CLEAN, labels, 5, Protocol("soft", 0.7, p, blur)) for p in (2e8, 1e13)] for blur in (0.0, 1.0)
+    )
+    slope = [np.abs(np.diff(x[1][:, 32, 0])).max() for x in (crisp, soft)]
+    # An edge of Gaussian blur s rises by contrast / (s·√2π) per mm; the kernel adds its own.
+    assert slope[1] < 0.8 * slope[0]
+    assert slope[1] < 900 / (1.0 * np.sqrt(2 * np.pi)) * 0.7
+    assert np.std(soft[0] - soft[1]) == pytest.approx(np.std(crisp[0] - crisp[1]), rel=0.05)
+
+
+def test_tube_current_by_angle_spends_the_dose_better() -> None:
+    labels, low = disc(), Protocol("soft", 0.7, 2e7)
+
+    def noise(modulation: float) -> np.ndarray:
+        engine = replace(CLEAN, modulation=modulation, electronic_sd=0.0, body_mm=(230.0, 110.0))
+        shown: np.ndarray = picture(engine, labels, 4, low) - picture(engine, labels, 4, replace(low, photons=1e13))
+        return shown
+
+    assert np.std(noise(0.5)) < 0.97 * np.std(noise(0.0))
+    assert np.std(noise(0.5)) < np.std(noise(1.0))
 
 
 def test_sharp_kernel_resolves_more_and_is_noisier() -> None:
@@ -196,51 +223,58 @@ CHANGES: dict[str, object] = {
     "kernels": ("sharp",),
     "cutoff": (0.35, 0.4),
     "photons": (1e6, 2e6),
+    "blur_mm": (1.5, 2.0),
     "electronic_sd": 200.0,
     "views": 40,
     "body_mm": (260.0, 200.0),
     "kev": 140.0,
     "planes": 1,
-    "size": (64, 64, 1),
-    "spacing": (1.0, 1.0, 1.25),
-    "diameter_mm": (20.0, 0.1),
+    "modulation": 0.0,
+    "anatomy": {"kind": "phantom", "diameter_mm": 20.0},
     "learn": False,
 }
 
 
 def test_every_parameter_is_in_the_table() -> None:
     assert set(CHANGES) == set(parameters(SimulateCT))
-    assert {f.name for f in fields(SimulateCT) if f.name.startswith("_")} == {"_learned"}
+    assert {f.name for f in fields(SimulateCT) if f.name.startswith("_")} == {"_learned", "_anatomy"}
 
 
-@pytest.mark.parametrize("name", [n for n in CHANGES if n != "learn"])
-def test_every_parameter_changes_the_picture(name: str) -> None:
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_parameter_changes_the_picture(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     base = SimulateCT(kernels=("soft",), part_solid=0.05, ground_glass=0.05, fed=0.0, pleural=0.0)
     changed = replace(base, **{name: CHANGES[name]})  # type: ignore[arg-type]
-    pairs = list(zip(*(list(e.sample(3, rng_for(4, "change"))) for e in (base, changed)), strict=True))
-    if name in ("size", "spacing"):
-        assert all(
-            a.image.geometry.affine[0, 0] * a.image.array.shape[1]
-            != b.image.geometry.affine[0, 0] * b.image.array.shape[1]
-            for a, b in pairs
-        )
-    else:  # whole HU are stored: rounding alone makes up 0.4 HU rms
-        rms = [float(np.sqrt(np.mean((a.image.array - b.image.array) ** 2))) for a, b in pairs]
-        assert max(rms) > 1
+    if name == "learn":
+        monkeypatch.setattr(likeness, "LIBRARY", 12)
+        base, changed = (e.fit(scans(3), rng_for(0, "fit")) for e in (base, changed))
+    pairs = zip(*(list(e.sample(3, rng_for(4, "change"))) for e in (base, changed)), strict=True)
+    # Whole HU are stored: rounding alone makes up 0.4 HU rms.
+    rms = [float(np.sqrt(np.mean((a.image.array - b.image.array) ** 2))) for a, b in pairs]
+    assert max(rms) > 1
 
 
 # ---------------------------------------------------------------- fit
 
 
-def scans(n: int = 6, kernel: str = "soft", photons: float = 5e7) -> list[Case]:
+def scans(
+    n: int = 6,
+    kernel: str = "soft",
+    photons: float = 5e7,
+    blur_mm: float = 0.3,
+    vessels: float = 600.0,
+    **changes: object,
+) -> list[Case]:
     world = SimulateCT(
         hu={"nodule": (-60.0, 15.0), "lung": (-780.0, 10.0)},
         part_solid=0.0,
         ground_glass=0.0,
-        diameter_mm=(16.0, 0.1),
+        anatomy={"kind": "phantom", "diameter_mm": 16.0, "diameter_spread": 0.1, "spicules": 0.0},
         kernels=(kernel,),
         photons=(photons, photons),
         cutoff=(0.7, 0.7),
+        blur_mm=(blur_mm, blur_mm),
+        vessels=vessels,
+        **changes,  # type: ignore[arg-type]
     )
     made = world.sample(n, rng_for(11, "world"))
     return [Case(f"c{k}", f"p{k}", case.image, case.labels) for k, case in enumerate(made)]
@@ -275,19 +309,183 @@ def test_fit_recovers_density_size_and_noise(kernel: str, photons: float) -> Non
     np.testing.assert_array_equal(next(back.sample(1, rng_for(1, "made"))).image.array, made[0].image.array)
 
 
-def test_without_learning_fit_changes_nothing_and_has_no_parents() -> None:
-    engine = SimulateCT(learn=False)
-    assert engine.fit(scans(2), rng_for(0, "fit")) is engine
-    assert engine.parents == frozenset()
+def steepness(cases: Sequence[Case]) -> float:
+    """Median over cases of the steepest edges of the objects, in HU per pixel."""
+    slopes = []
+    for case in cases:
+        near = ndimage.binary_dilation(case.labels.array.any(axis=(0, 3)), iterations=2)
+        slopes.append(np.percentile(np.hypot(*np.gradient(case.image.array[0, :, :, 0]))[near], 90))
+    return float(np.median(slopes))
+
+
+def test_fit_recovers_blur() -> None:
+    shown = []
+    for blur_mm in (0.1, 1.1):
+        real = scans(8, photons=2e8, blur_mm=blur_mm)
+        made = list(SimulateCT().fit(real, rng_for(0, "fit")).sample(16, rng_for(1, "made")))
+        assert steepness(made) == pytest.approx(steepness(real), rel=0.3)
+        shown.append(steepness(made))
+    assert shown[0] > 1.3 * shown[1]
+
+
+def vessel_share(cases: Sequence[Case]) -> float:
+    return float(np.mean([np.exp(likeness.signature_of(case)[4]) for case in cases]))
+
+
+def test_fit_recovers_how_many_vessels_there_are() -> None:
+    shown = []
+    for vessels in (100.0, 1500.0):
+        real = scans(12, vessels=vessels)
+        made = list(SimulateCT().fit(real, rng_for(0, "fit")).sample(40, rng_for(1, "made")))
+        shown.append((vessel_share(real), vessel_share(made)))
+    assert shown[1][0] > 2 * shown[0][0]  # the worlds differ
+    assert shown[1][1] > 2 * shown[0][1]
+    for seen, made_share in shown:
+        assert 0.5 < made_share / seen < 2
+
+
+def test_fit_recovers_where_the_wall_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(likeness, "LIBRARY", 8)
+    at_wall = SimulateCT().fit(scans(10, pleural=1.0), rng_for(0, "fit"))
+    far = SimulateCT().fit(scans(10, pleural=0.0, wall_mm=1e4), rng_for(0, "fit"))
+    near = SimulateCT().fit(scans(10, pleural=0.0, wall_mm=12.0), rng_for(0, "fit"))
+    assert at_wall._learned is not None
+    assert far._learned is not None
+    assert near._learned is not None
+    assert at_wall._learned.pleural == pytest.approx(1, abs=0.25)
+    assert far._learned.pleural == 0
+    assert (far._learned.wall_mm or 0) > 150
+    assert 4 < (near._learned.wall_mm or 0) < 40
+
+
+def test_density_of_small_objects_is_freed_from_blur() -> None:
+    for radius in (2.0, 4.0, 10.0):
+        labels = disc(radius)
+        image = picture(CLEAN, labels, 3, Protocol("soft", 0.7, 1e11, 0.5))
+        mask = labels.mask("nodule")
+        level, _, blur = learned._object(image.astype(float), mask, mask)
+        assert level == pytest.approx(50, abs=90)
+        assert 0.7 < blur < 1.8
+        seen = image[learned._core(mask)].mean()
+        assert abs(level - 50) <= max(abs(seen - 50), 30)
+    assert picture(CLEAN, disc(2.0), 3, Protocol("soft", 0.7, 1e11, 0.5))[disc(2.0).mask("nodule")].mean() < -150
+
+
+def test_each_half_learns_by_its_own_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(likeness, "LIBRARY", 8)
+    cases = scans(3)
+    people = {case.patient for case in cases}
+    still = {"kind": "phantom", "learn": False}
+    neither = SimulateCT(learn=False, anatomy=still).fit(cases, rng_for(0, "fit"))
+    imaging = SimulateCT(anatomy=still).fit(cases, rng_for(0, "fit"))
+    anatomy = SimulateCT(learn=False).fit(cases, rng_for(0, "fit"))
+    both = SimulateCT().fit(cases, rng_for(0, "fit"))
+    assert neither.parents == frozenset()
+    assert imaging.parents == anatomy.parents == both.parents == people
+
+    def one(engine: SimulateCT, given: Sequence[LabelMap] | None = None) -> Case:
+        return next(engine.sample(1, rng_for(3, "s"), given))
+
+    # What was learned shows in the half that has learned it, and nowhere else.
+    np.testing.assert_array_equal(one(imaging).labels.array, one(neither).labels.array)
+    np.testing.assert_array_equal(one(anatomy).labels.array, one(both).labels.array)
+    assert not np.array_equal(one(imaging).image.array, one(neither).image.array)
+    given = [cases[0].labels]
+    np.testing.assert_array_equal(one(anatomy, given).image.array, one(neither, given).image.array)
+    np.testing.assert_array_equal(one(imaging, given).image.array, one(both, given).image.array)
+    # Maps that are given bring no parents of the anatomy's.
+    assert one(anatomy).origin.parents == people
+    assert one(anatomy, given).origin.parents == frozenset()
+    assert one(both, given).origin.parents == people
+
+
+def test_maps_are_those_of_the_anatomy() -> None:
+    spec = {"kind": "phantom", "size": [48, 56, 1], "structures": ["lesion", "lung"], "nodules": 3.0}
+    engine = SimulateCT(anatomy=spec, hu={"lesion": [40.0, 5.0]})
+    for case in engine.sample(2, rng_for(0, "own")):
+        assert case.labels.scheme.names == ("lesion", "lung")
+        assert case.image.array.shape == (1, 48, 56, 1)
+    assert make("engines", json.loads(canonical(spec_of(engine)))) == replace(
+        engine, hu={"lesion": [40.0, 5.0]}, anatomy=spec
+    )
+
+
+def test_an_anatomy_that_gives_up_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tired(Phantom):
+        def draw(self, n: int, rng: np.random.Generator) -> Iterator[LabelMap]:
+            return super().draw(min(n, 1), rng)
+
+    monkeypatch.setattr(engine, "make", lambda group, spec: Tired())
+    stream = SimulateCT().sample(2, rng_for(0, "tired"))
+    next(stream)
+    with pytest.raises(EngineError, match="drew 1 label maps, 2 were asked for"):
+        next(stream)
 
 
 def test_fit_learns_labels_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learned, "LIBRARY", 12)
+    monkeypatch.setattr(likeness, "LIBRARY", 12)
     case = scans(1)[0]
     strange = replace(case, truth=replace(case.labels, scheme=LabelScheme.of(["tumour"])))
     fitted = SimulateCT().fit([strange], rng_for(0, "fit"))
+    (own,) = fitted.sample(1, rng_for(0, "made"))
+    assert own.labels.scheme.names == ("tumour",)
     (made,) = fitted.sample(1, rng_for(0, "made"), [strange.labels])
     assert made.labels is strange.labels
+
+
+def test_fit_reads_large_volumes_around_the_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(likeness, "LIBRARY", 8)
+    case = next(SimulateCT(anatomy={"kind": "phantom", "size": (112, 104, 8)}).sample(1, rng_for(5, "world")))
+    real = Case("c", "p", case.image, case.labels)
+    piece = likeness.piece_of(real, rng_for(0, "piece"))
+    assert piece.image.array.shape == (1, 64, 64, 1)
+    assert piece.labels.array.any()
+    (made,) = SimulateCT().fit([real], rng_for(0, "fit")).sample(1, rng_for(1, "made"))
+    assert made.image.array.shape == (1, 112, 104, 8)
+    empty = replace(real, truth=replace(real.labels, voxels=np.zeros_like(real.labels.array)))
+    assert likeness.piece_of(empty, rng_for(0, "piece")).image.array.shape == (1, 64, 64, 1)
+
+
+# ---------------------------------------------------------------- contract
+
+
+class TestSimulateCT(EngineContract):
+    @pytest.fixture(autouse=True)
+    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(likeness, "LIBRARY", 8)
+
+    def make(self) -> SimulateCT:
+        return SimulateCT(views=48)
+
+    def cases(self) -> Sequence[Case]:
+        return lesion_cases()
+
+    def cases_like(self, dimension: int, channels: int) -> Sequence[Case]:
+        return lesion_cases(dimension=dimension)
+
+
+class TestSimulateCTWithPriorImaging(TestSimulateCT):
+    """The anatomy learns alone."""
+
+    def make(self) -> SimulateCT:
+        return SimulateCT(views=48, learn=False, hu={"lesion": [30.0, 20.0]})
+
+
+class TestSimulateCTThatDoesNotLearn(EngineContract):
+    learns = False
+
+    def make(self) -> SimulateCT:
+        still = {"kind": "phantom", "learn": False, "size": [40, 44, 1]}
+        return SimulateCT(views=48, learn=False, anatomy=still, hu={"lesion": [30.0, 20.0]})
+
+    def cases(self) -> Sequence[Case]:
+        return lesion_cases()
+
+    def test_makes_every_dimension_that_it_claims(self) -> None:
+        """Its grids are the parameters', not the cases'."""
+        for size in ([40, 44, 1], [40, 44, 6]):
+            (made,) = SimulateCT(anatomy={"kind": "phantom", "size": size}).sample(1, rng_for(1, "sample"))
+            assert made.image.array.shape == (1, *size)
 
 
 # ---------------------------------------------------------------- bad input
@@ -336,8 +534,12 @@ def test_unknown_labels_and_unusable_cases_are_refused_with_the_fix() -> None:
         ({"body_mm": (10.0, 10.0)}, "body_mm"),
         ({"kev": 10.0}, "keV"),
         ({"planes": 0}, "planes"),
-        ({"size": (0, 1, 1)}, "size"),
-        ({"diameter_mm": (0.0, 1.0)}, "diameter_mm"),
+        ({"blur_mm": (0.5, 0.1)}, "blur_mm must be a range"),
+        ({"modulation": 1.5}, "modulation"),
+        ({"anatomy": 3}, "anatomy must be a kind"),
+        ({"anatomy": "phantum"}, "Did you mean 'phantom'"),
+        ({"anatomy": {"kind": "phantom", "sise": 3}}, "Did you mean 'size'"),
+        ({"anatomy": {"kind": "phantom", "pleural": 3.0}}, "between 0 and 1"),
     ],
 )
 def test_parameters_out_of_range_are_refused(wrong: Mapping[str, object], says: str) -> None:
@@ -345,14 +547,16 @@ def test_parameters_out_of_range_are_refused(wrong: Mapping[str, object], says: 
         SimulateCT(**wrong)  # type: ignore[arg-type]
 
 
-def test_own_maps_of_several_labels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learned, "LIBRARY", 12)
+def test_cases_that_the_anatomy_cannot_draw_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(likeness, "LIBRARY", 8)
     case = scans(1)[0]
     both = np.concatenate([case.labels.array, np.ones_like(case.labels.array)])
-    scheme = LabelScheme.of(["nodule", "lung"], exclusive=False)
-    fitted = SimulateCT().fit([replace(case, truth=LabelMap.on(case.labels.geometry, both, scheme))], rng_for(0, "fit"))
-    with pytest.raises(DataError, match="anatomy = 'real'"):
-        next(fitted.sample(1, rng_for(0, "own")))
+    scheme = LabelScheme.of(["nodule", "organ"], exclusive=False)
+    two = replace(case, truth=LabelMap.on(case.labels.geometry, both, scheme))
+    with pytest.raises(DataError, match="learn = false"):
+        SimulateCT().fit([two], rng_for(0, "fit"))
+    fitted = SimulateCT(anatomy={"kind": "phantom", "learn": False}).fit([two], rng_for(0, "fit"))
+    assert next(fitted.sample(1, rng_for(0, "own"), [two.labels])).labels is two.labels
 
 
 def test_specification_is_json_without_what_was_learned() -> None:

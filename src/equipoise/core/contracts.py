@@ -37,6 +37,10 @@ class Anatomy(Protocol):
 
     kind: ClassVar[str]
 
+    @property
+    def parents(self) -> frozenset[str]:
+        """The patients that it has learned from."""
+
     def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> Anatomy:
         """Return an anatomy that has learned from training cases."""
 

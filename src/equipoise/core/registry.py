@@ -102,7 +102,7 @@ def _cast(value: Any, hint: Any, name: str) -> Any:
         each = [inner[0]] * len(value) if len(inner) == 2 and inner[1] is Ellipsis else list(inner)
         if len(each) == len(value):
             return tuple(_cast(v, h, f"{name}[{i}]") for i, (v, h) in enumerate(zip(value, each, strict=True)))
-    elif origin in (dict, Mapping) or (origin is not None and isinstance(value, Mapping)):
+    elif isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
         return value
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)

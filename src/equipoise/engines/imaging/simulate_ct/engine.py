@@ -4,39 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from itertools import cycle, islice
+from typing import Any, ClassVar
 
 import numpy as np
-from scipy import ndimage
 
-from equipoise.core import Case, Geometry, Image, LabelMap, LabelScheme, Origin
-from equipoise.core.registry import canonical, spec_of
-from equipoise.engines.imaging.simulate_ct.learned import Learned, learn_from, smoothed
+from equipoise.core import Case, Image, LabelMap, Origin
+from equipoise.core.registry import canonical, make, spec_of
+from equipoise.engines.imaging.simulate_ct.learned import Learned, learn_from
+from equipoise.engines.imaging.simulate_ct.likeness import Setting
 from equipoise.engines.imaging.simulate_ct.scan import Gantry, Protocol
+from equipoise.engines.imaging.simulate_ct.scene import DENSITIES, Tissues, draw_scene
 from equipoise.engines.parts.attenuation import require
-from equipoise.engines.parts.lung import AIR_HU, BLOOD_HU, FAT_HU, MUSCLE_HU, Grid, LungModel, Surroundings, power_law
-from equipoise.engines.parts.nodule import draw_diameter, draw_nodule, paint
+from equipoise.engines.parts.lung import Grid, LungModel
 from equipoise.engines.parts.projection import KERNELS, kernel_mtf
-from equipoise.errors import DataError, GeometryMismatchError, LabelError, did_you_mean
-
-LUNG = "lung"
-GROUND_GLASS = "ground-glass nodule"
-SUBSOLID = "nodule"
-"""The label of which `part_solid` and `ground_glass` shares are drawn as such."""
-
-
-DENSITIES: Mapping[str, tuple[float, float]] = {
-    "nodule": (20.0, 30.0),
-    GROUND_GLASS: (-600.0, 70.0),
-    "vessel": (BLOOD_HU, 10.0),
-    "chest wall": (MUSCLE_HU, 10.0),
-    "airway": (AIR_HU, 10.0),
-    LUNG: (-850.0, 35.0),
-}
-"""Mean and standard deviation between cases, in HU, where the user states none.
-
-Solid nodules lie above the -160 HU that separate solid from ground-glass parts in mediastinal settings, ground glass
-below about -400 (Lee 2018)."""
+from equipoise.errors import DataError, EngineError, GeometryMismatchError, LabelError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -69,20 +51,23 @@ class SimulateCT:
         Range of the kernel's cut-off in cycles/mm, uniform. 0.7 gives `soft` 3.5 lp/cm at 50 % MTF.
     photons
         Range of the dose, log-uniform: photons per mm² over half a turn, see `Protocol`.
-    electronic_sd, views, body_mm, kev
+    blur_mm
+        Range of the blur by focal spot, detector and motion, uniform, see `Protocol`.
+    electronic_sd, views, body_mm, kev, modulation
         Of the scanner: see `Gantry`.
     planes
         Most planes that a slice is averaged from, for the parts that are drawn (partial volume of vessels).
-    size, spacing, diameter_mm
-        Of the label maps that the engine draws itself if it is given none: voxels, mm, and median and log-sd of the
-        nodule's diameter.
+    anatomy
+        Where label maps come from if none are given: a specification such as ``{kind = "phantom", nodules = 2.0}``.
     learn
-        Whether `fit` learns HU, textures, kernels, doses and sizes from the training cases, whose patients then become
-        parents. Without it the engine stays as it is and has no parents.
+        Whether `fit` learns HU, textures, vessels, the wall's distance, kernels, doses and blur from the training
+        cases, whose patients then become parents. Without it the imaging stays as it is. The anatomy learns or not by
+        a parameter of its own.
 
     Notes
     -----
-    A slice of 96² takes about 20 ms on one thread. Overlapping labels: the later one in the scheme lies on top.
+    A slice of 96² takes about 20 ms on one thread, a fit of slices 3 to 8 s for 2 to 50 cases. Overlapping labels: the
+    later one in the scheme lies on top.
 
     References
     ----------
@@ -92,6 +77,11 @@ class SimulateCT:
     """
 
     kind: ClassVar[str] = "simulate-ct"
+    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
+    modalities: ClassVar[tuple[str, ...]] = ("CT",)
+    needs: ClassVar[str] = "Nothing, or annotated lung CT in HU and mm with square pixels to learn from."
+    renders_labels: ClassVar[bool] = True
+    simulates: ClassVar[bool] = True
 
     hu: Mapping[str, Sequence[float]] = field(default_factory=dict)
     part_solid: float = 0.08
@@ -106,16 +96,17 @@ class SimulateCT:
     kernels: tuple[str, ...] = ("soft", "sharp")
     cutoff: tuple[float, float] = (0.6, 0.85)
     photons: tuple[float, float] = (6e6, 1e8)
+    blur_mm: tuple[float, float] = (0.1, 0.5)
     electronic_sd: float = 15.0
     views: int | None = None
     body_mm: tuple[float, float] = (170.0, 115.0)
     kev: float = 70.0
+    modulation: float = 0.5
     planes: int = 3
-    size: tuple[int, int, int] = (96, 96, 1)
-    spacing: tuple[float, float, float] = (0.7, 0.7, 1.25)
-    diameter_mm: tuple[float, float] = (9.0, 0.5)
+    anatomy: dict[str, Any] | str = "phantom"
     learn: bool = True
-    _learned: Learned | None = field(default=None, repr=False)
+    _learned: Learned | None = field(default=None, repr=False, compare=False)
+    _anatomy: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require(isinstance(self.hu, Mapping), f"hu must be a table of label = [mean, sd] in HU, got {self.hu!r}")
@@ -124,7 +115,7 @@ class SimulateCT:
             require(
                 good and bool(np.isfinite(pair).all()) and pair[1] >= 0, f"hu.{name} must be [mean, sd], got {pair!r}"
             )
-        for name in ("part_solid", "ground_glass", "pleural", "fed"):
+        for name in ("part_solid", "ground_glass", "pleural", "fed", "modulation"):
             require(0 <= getattr(self, name) <= 1, f"{name} must lie between 0 and 1, got {getattr(self, name)}")
         require(self.part_solid + self.ground_glass <= 1, "part_solid and ground_glass must not exceed 1 together")
         for name in ("inner_sd", "margin_mm", "lung_sd", "vessels", "wall_mm", "electronic_sd"):
@@ -139,32 +130,40 @@ class SimulateCT:
         require(min(self.body_mm) >= 40, f"body_mm must be at least 40 mm, got {self.body_mm}")
         require(30 <= self.kev <= 150, f"kev must lie between 30 and 150 keV, got {self.kev}")
         require(self.planes >= 1, f"planes must be at least 1, got {self.planes}")
-        require(min(self.size) >= 1 and min(self.spacing) > 0, f"got size {self.size}, spacing {self.spacing} mm")
-        require(self.diameter_mm[0] > 0 <= self.diameter_mm[1], f"diameter_mm must be positive, got {self.diameter_mm}")
+        low, high = self.blur_mm
+        require(0 <= low <= high, f"blur_mm must be a range [low, high] of 0 mm or more, got {self.blur_mm}")
+        good = isinstance(self.anatomy, (str, Mapping))
+        require(good, f'anatomy must be a kind or a table such as {{kind = "phantom"}}, got {self.anatomy!r}')
+        make("anatomies", self.anatomy)  # refuses what cannot be made now, not after hours
 
     @property
     def parents(self) -> frozenset[str]:
-        """The patients that it was fitted on."""
+        """The patients that it was fitted on, by the imaging or by the anatomy."""
+        return self._seen | (self._anatomy.parents if self._anatomy else frozenset())
+
+    @property
+    def _seen(self) -> frozenset[str]:
         return self._learned.parents if self._learned else frozenset()
 
     def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> SimulateCT:
-        """Return an engine that has learned from CT cases in HU, or itself if ``learn`` is off.
+        """Return an engine whose imaging has learned from CT cases in HU if ``learn`` is on, and whose anatomy may.
 
-        Kernel, dose and texture cannot be read off an image: scans are simulated with many settings, and each real
-        image takes the settings of those whose noise at three scales resembles its own (approximate Bayesian
-        computation; Beaumont, Zhang, Balding, Genetics 2002, doi:10.1093/genetics/162.4.2025).
+        Densities are read off the objects, corrected for the blur at their margins. Kernel, dose, blur, texture and
+        vessels cannot be read off an image: pieces of the training cases are simulated with many settings, and each
+        real image takes those that resemble it (`settings_like`).
 
         Raises
         ------
         DataError
-            If there is no case, or an image is not in HU.
+            If there is no case, an image is not in HU, or the anatomy cannot learn from the label maps.
         """
-        if not self.learn:
-            return self
-        return replace(self, _learned=learn_from(cases, self._simulated, rng))
+        pictures, shapes = rng.spawn(2)  # what one half learns does not shift the other's draws
+        learned = learn_from(cases, self._simulated, self.margin_mm, pictures) if self.learn else None
+        anatomy = make("anatomies", self.anatomy).fit(cases, shapes)
+        return replace(self, _learned=learned, _anatomy=anatomy)
 
     def sample(self, n: int, rng: np.random.Generator, labels: Sequence[LabelMap] | None = None) -> Iterator[Case]:
-        """Yield ``n`` cases: of the given label maps in turn, or of nodules drawn here.
+        """Return an iterator of ``n`` cases: of the given label maps in turn, or of maps that the anatomy draws.
 
         Patients of *given* label maps are not known here: whoever hands them over adds them to the parents.
 
@@ -174,188 +173,118 @@ class SimulateCT:
             If the density of a label is neither stated nor learned.
         DataError
             If ``labels`` is empty.
+        EngineError
+            If the anatomy draws too few maps.
         GeometryMismatchError
             If a grid has no mm, or no square pixels.
         """
         if labels is not None and not len(labels):
             raise DataError("simulate-ct got an empty list of label maps", fix="give at least one, or None for its own")
+        (shapes,) = rng.spawn(1)  # before the cases' streams, which are then the same whoever draws the maps
+        if labels is not None:
+            return self._render_all(n, islice(cycle(labels), n), self._seen, rng)
+        anatomy = self._anatomy or make("anatomies", self.anatomy)
+        return self._render_all(n, anatomy.draw(n, shapes), self._seen | anatomy.parents, rng)
+
+    def _render_all(
+        self, n: int, maps: Iterator[LabelMap], parents: frozenset[str], rng: np.random.Generator
+    ) -> Iterator[Case]:
         spec = canonical(spec_of(self))
-        for index, stream in enumerate(rng.spawn(n)):
+        for index in range(n):
+            (stream,) = rng.spawn(1)
+            truth = next(maps, None)
+            if truth is None:
+                raise EngineError(f"anatomy {self.anatomy!r} drew {index} label maps, {n} were asked for")
             key = f"{stream.integers(2**63):016x}"
-            truth = labels[index % len(labels)] if labels else self._nodule_map(stream)
-            protocol = self._protocol(stream)
-            image = self.render(truth, stream, protocol)
+            protocol, lung = self._setting(stream)
             yield Case(
                 id=f"{self.kind}-{key}",
                 patient=f"synthetic-{self.kind}-{key}",
-                image=image,
+                image=self.render(truth, stream, protocol, lung),
                 truth=truth,
-                origin=Origin("synthetic", self.kind, spec, key, self.parents),
+                origin=Origin("synthetic", self.kind, spec, key, parents),
                 scanner=f"simulated, {protocol.kernel} kernel",
                 modality="CT",
                 attributes={"kernel": protocol.kernel, "cutoff": protocol.cutoff, "photons": protocol.photons},
             )
 
-    def render(self, labels: LabelMap, rng: np.random.Generator, protocol: Protocol) -> Image:
-        """Return the scan of one label map with a given protocol, HU, on the label map's grid."""
-        geometry = labels.geometry
-        self._require_renderable(labels)
-        i, j, slices = geometry.shape
-        n = 2 * int(np.ceil((np.hypot(i, j) + 8) / 2))  # its circle holds the picture's corners
+    def render(
+        self, labels: LabelMap, rng: np.random.Generator, protocol: Protocol, lung: LungModel | None = None
+    ) -> Image:
+        """Return the scan of one label map with a given protocol, HU, on the label map's grid.
+
+        Parameters
+        ----------
+        lung
+            What is drawn where nothing is labelled; ``None`` takes the engine's parameters.
+        """
+        lung = lung or self._lung(self.lung_sd, self.vessels)
+        return self._shown(labels, self._tissues(self._learned), protocol, lung, rng)
+
+    def _shown(
+        self, labels: LabelMap, tissues: Tissues, protocol: Protocol, lung: LungModel, rng: np.random.Generator
+    ) -> Image:
+        """Render a label map in the middle of a square whose inscribed circle holds it."""
+        _require_renderable(labels, tissues.known)
+        i, j, slices = labels.geometry.shape
+        n = 2 * int(np.ceil((np.hypot(i, j) + 8) / 2))
         start = ((n - i) // 2, (n - j) // 2)
-        pixel, thickness = geometry.spacing[0], geometry.spacing[2]
+        pixel, _, thickness = labels.spacing
         grid = Grid((n, n, slices), (pixel, pixel, thickness))
         wide = ((start[0], n - i - start[0]), (start[1], n - j - start[1]), (0, 0))
         instances = {name: np.pad(labels.instances(name), wide) for name in labels.scheme.names}
         anatomy, noise = rng.spawn(2)  # the dose changes the noise, not the patient
-        scene = self._scene(instances, grid, anatomy)
-        gantry = Gantry(self.views, self.electronic_sd, self.body_mm, self.kev)
-        shown = gantry.scan(scene, grid, protocol, noise)
-        return Image.on(geometry, shown[start[0] : start[0] + i, start[1] : start[1] + j][None].copy())
-
-    def _require_renderable(self, labels: LabelMap) -> None:
-        geometry = labels.geometry
-        if geometry.unit != "mm" or abs(geometry.spacing[0] / geometry.spacing[1] - 1) > 0.01:
-            raise GeometryMismatchError(
-                f"simulate-ct needs square pixels of known size, got {geometry.spacing} {geometry.unit}",
-                fix="give the images' spacing in mm, and resample to square pixels",
-            )
-        known = {*DENSITIES, *self.hu} | (set(self._learned.levels) if self._learned else set())
-        for name in labels.scheme.names:
-            if name not in known:
-                raise LabelError(
-                    f"simulate-ct does not know how dense {name!r} is.{did_you_mean(name, known)}",
-                    fix=f"fit the engine on cases with this label, or state it: hu = {{{name!r} = [mean, sd], ...}}",
-                )
-
-    def _scene(self, instances: Mapping[str, np.ndarray], grid: Grid, rng: np.random.Generator) -> np.ndarray:
-        """Return the HU of every voxel before the scan, shape ``(N, N, K)``: the mean over a slice's planes."""
-        planes = int(np.clip(np.ceil(grid.voxel[2] / grid.voxel[0]), 1, self.planes))
-        shape = (*grid.shape[:2], grid.shape[2] * planes)
-        fine = Grid(shape, (*grid.voxel[:2], grid.voxel[2] / planes))
-        lung, blood = self._level(LUNG, rng), self._level("vessel", rng)
-        around = self._around(instances, fine, rng)
-        drawn = lung + around.parenchyma
-        if "vessel" not in instances:
-            drawn = drawn + around.vessel * (blood - drawn)
-        if not {"chest wall", LUNG} & set(instances):
-            drawn = drawn + around.wall * (around.tissue - drawn)
-        scene: np.ndarray = drawn.reshape(*grid.shape, planes).mean(axis=3)
-        vessel = around.vessel.reshape(*grid.shape, planes).mean(axis=3)
-        if LUNG in instances:
-            scene = self._outside(scene, instances[LUNG] > 0, grid, rng)
-        for name, numbers in instances.items():
-            if name != LUNG:
-                for number in np.unique(numbers[numbers > 0]):
-                    self._paint(scene, name, numbers == number, vessel, grid, rng)
-        return scene
-
-    def _around(self, instances: Mapping[str, np.ndarray], fine: Grid, rng: np.random.Generator) -> Surroundings:
-        """Draw what surrounds the labelled objects; they stay free of wall."""
-        points, objects = [np.zeros((0, 2))], []
-        planes = fine.shape[2] // next(iter(instances.values())).shape[2]
-        for name, numbers in instances.items():
-            if name in (LUNG, "chest wall", "vessel"):
-                continue
-            for number in np.unique(numbers[numbers > 0]):
-                at = np.argwhere(numbers == number)
-                place = np.column_stack(
-                    [fine.axis(0)[at[:, 0]], fine.axis(1)[at[:, 1]], fine.axis(2)[at[:, 2] * planes]]
-                )
-                points.append(place[:, :2])
-                radius = np.sqrt(len(at) / len(np.unique(at[:, 2])) / np.pi) * fine.voxel[0]
-                objects.append((place.mean(axis=0), float(radius)))
-        model = LungModel(self._spread(LUNG, self.lung_sd), self.vessels, self.pleural, self.wall_mm, self.fed)
-        return model.draw(fine, np.concatenate(points), objects, rng)
-
-    def _outside(self, scene: np.ndarray, lung: np.ndarray, grid: Grid, rng: np.random.Generator) -> np.ndarray:
-        """Fill what lies outside a labelled lung with muscle and fat."""
-        field_ = power_law(grid, 3.5, 25.0, rng)
-        tissue = np.where(field_ > 0.6, FAT_HU, MUSCLE_HU) + 8 * field_
-        share = self._share(lung, grid)
-        return np.asarray(tissue + share * (scene - tissue))
-
-    def _share(self, mask: np.ndarray, grid: Grid) -> np.ndarray:
-        """Return a mask with its margin blurred in plane."""
-        blur = self.margin_mm / grid.voxel[0]
-        return np.asarray(ndimage.gaussian_filter(mask.astype(np.float32), (blur, blur, 0)))
-
-    def _paint(
-        self, scene: np.ndarray, name: str, mask: np.ndarray, vessel: np.ndarray, grid: Grid, rng: np.random.Generator
-    ) -> None:
-        """Draw one object into the scene."""
-        corner = np.argwhere(mask)
-        margin = int(np.ceil(4 * self.margin_mm / grid.voxel[0])) + 1
-        low, high = (
-            corner.min(axis=0) - np.array([margin, margin, 0]),
-            corner.max(axis=0) + np.array([margin + 1, margin + 1, 1]),
+        scene = draw_scene(instances, grid, tissues, lung, self.planes, anatomy)
+        shown = Gantry(self.views, self.electronic_sd, self.body_mm, self.kev, self.modulation).scan(
+            scene, grid, protocol, noise
         )
-        box = tuple(slice(max(0, a), b) for a, b in zip(low, high, strict=True))
-        mask = mask[box]
-        local = Grid((mask.shape[0], mask.shape[1], mask.shape[2]), grid.voxel)
-        texture = power_law(local, 2.5, 6.0, rng)
-        kind, core_share = rng.random(), rng.uniform(0.3, 0.7)
-        dense = self._level(name, rng)
-        glass = self._level(GROUND_GLASS, rng)
-        inner = dense + self._spread(name, self.inner_sd) * texture
-        if name == SUBSOLID and not (self._learned and name in self._learned.levels):
-            veil = glass + 1.5 * self.inner_sd * texture
-            veil = veil + vessel[box] * (BLOOD_HU - veil)  # ground glass does not hide its vessels
-            if kind < self.ground_glass:
-                inner = veil
-            elif kind < self.ground_glass + self.part_solid:
-                # The picture's first and last slice are no surface of the nodule: no padding there.
-                padded = np.pad(mask, ((1, 1), (1, 1), (0, 0)))
-                depth = ndimage.distance_transform_edt(padded, sampling=grid.voxel)[1:-1, 1:-1]
-                core = self._share(depth > (1 - core_share) * depth.max(), local)
-                inner = veil + core * (inner - veil)
-        scene[box] += self._share(mask, local) * (inner - scene[box])
+        return Image.on(labels.geometry, shown[start[0] : start[0] + i, start[1] : start[1] + j][None].copy())
 
-    def _level(self, name: str, rng: np.random.Generator) -> float:
-        """Draw the mean HU of one object."""
-        z = rng.standard_normal()
-        if self._learned and name in self._learned.levels:
-            return smoothed(self._learned.levels[name], rng)
-        mean, sd = self.hu.get(name, DENSITIES.get(name, (0.0, 0.0)))
-        return float(mean + sd * z)
+    def _tissues(self, learned: Learned | None) -> Tissues:
+        prior = Tissues({**DENSITIES, **self.hu}, self.inner_sd, self.margin_mm, self.part_solid, self.ground_glass)
+        if learned is None:
+            return prior
+        margin_mm = self.margin_mm if learned.margin_mm is None else learned.margin_mm
+        return replace(prior, levels=learned.levels, textures=learned.textures, margin_mm=margin_mm)
 
-    def _spread(self, name: str, prior: float) -> float:
-        """Return the texture of a structure in HU: learned, or the prior's."""
-        return self._learned.textures.get(name, prior) if self._learned else prior
+    def _lung(self, texture_hu: float, vessels: float, learned: Learned | None = None) -> LungModel:
+        """Return what is drawn around the labels, with the wall where the training cases have it."""
+        pleural = self.pleural if learned is None or learned.pleural is None else learned.pleural
+        wall_mm = self.wall_mm if learned is None or learned.wall_mm is None else learned.wall_mm
+        return LungModel(texture_hu, vessels, pleural, wall_mm, self.fed)
 
-    def _protocol(self, rng: np.random.Generator) -> Protocol:
-        """Draw how a case is scanned: like one of the training images, or from the prior."""
+    def _setting(self, rng: np.random.Generator) -> tuple[Protocol, LungModel]:
+        """Draw how a case is scanned and its lung: like one of the training images, or from the prior."""
         if self._learned:
-            return self._learned.protocols[int(rng.integers(len(self._learned.protocols)))]
+            found = self._learned.settings[int(rng.integers(len(self._learned.settings)))]
+            return found.protocol, self._lung(found.texture_hu, found.vessels, self._learned)
         low, high = np.log(self.photons)
         kernel = self.kernels[int(rng.integers(len(self.kernels)))]
-        return Protocol(kernel, float(rng.uniform(*self.cutoff)), float(np.exp(rng.uniform(low, high))))
+        cutoff, photons = float(rng.uniform(*self.cutoff)), float(np.exp(rng.uniform(low, high)))
+        return Protocol(kernel, cutoff, photons, float(rng.uniform(*self.blur_mm))), self._lung(
+            self.lung_sd, self.vessels
+        )
 
-    def _nodule_map(self, rng: np.random.Generator) -> LabelMap:
-        """Draw a label map with one nodule near the centre: learned grid and size, or the prior's."""
-        scheme, geometry = LabelScheme.of([SUBSOLID]), Geometry.from_spacing(self.size, self.spacing)
-        diameter = draw_diameter(*self.diameter_mm, rng)
-        if self._learned:
-            scheme, geometries = self._learned.scheme, self._learned.geometries
-            if len(scheme.labels) > 1 or not self._learned.log_diameters:
-                raise DataError(
-                    f"simulate-ct draws label maps of one label by itself, not of {scheme.names}",
-                    fix="give it label maps: anatomy = 'real', or sample(n, rng, labels=...)",
-                )
-            geometry = geometries[int(rng.integers(len(geometries)))]
-            diameter = float(np.exp(smoothed(self._learned.log_diameters, rng)))
-        grid = Grid(geometry.shape, geometry.spacing)
-        center = rng.uniform(-0.08, 0.08, 3) * grid.half
-        return LabelMap.on(geometry, paint([draw_nodule(center, diameter, 0.15, 0.08, 1.5, rng)], grid)[None], scheme)
+    def _simulated(self, learned: Learned, labels: LabelMap, setting: Setting, rng: np.random.Generator) -> Image:
+        """Render a training case's label map with densities already learned, to compare the case's image with."""
+        lung = self._lung(setting.texture_hu, setting.vessels, learned)
+        return self._shown(labels, self._tissues(learned), setting.protocol, lung, rng)
 
-    def _simulated(
-        self, protocol: Protocol, lung_sd: float, spacing: Sequence[float], rng: np.random.Generator
-    ) -> Case:
-        """Return a case of the prior with these settings, to compare real images with."""
-        size = (64, 64, 1)  # enough places to look at, at half the time
-        prior = replace(self, lung_sd=lung_sd, size=size, spacing=(spacing[0], spacing[0], spacing[2]), _learned=None)
-        truth = prior._nodule_map(rng)
-        return Case("simulated", "synthetic-simulated", prior.render(truth, rng, protocol), truth)
+
+def _require_renderable(labels: LabelMap, known: frozenset[str]) -> None:
+    """Raise unless pixels are square and in mm, and every label's density is known."""
+    geometry = labels.geometry
+    if geometry.unit != "mm" or abs(geometry.spacing[0] / geometry.spacing[1] - 1) > 0.01:
+        raise GeometryMismatchError(
+            f"simulate-ct needs square pixels of known size, got {geometry.spacing} {geometry.unit}",
+            fix="give the images' spacing in mm, and resample to square pixels",
+        )
+    for name in labels.scheme.names:
+        if name not in known:
+            raise LabelError(
+                f"simulate-ct does not know how dense {name!r} is.{did_you_mean(name, known)}",
+                fix=f"fit the engine on cases with this label, or state it: hu = {{{name!r} = [mean, sd], ...}}",
+            )
 
 
 __all__ = ["SimulateCT"]

@@ -1,24 +1,34 @@
-"""What `simulate-ct` learns from real CT: densities, textures, kernels, doses, sizes."""
+"""What `simulate-ct` learns from real CT: densities, textures, where the chest wall lies, how scans were made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 from scipy import ndimage
 
-from equipoise.core import Case, Geometry, LabelScheme
-from equipoise.engines.imaging.simulate_ct.scan import Protocol
-from equipoise.engines.parts.nodule import diameters_of
+from equipoise.core import Case, Image, LabelMap
+from equipoise.engines.imaging.simulate_ct.likeness import (
+    LUNG_BELOW_HU,
+    NEAREST,
+    Setting,
+    piece_of,
+    settings_like,
+    signature_of,
+    wall_of,
+)
+from equipoise.engines.imaging.simulate_ct.scene import LUNG, WALL
 from equipoise.errors import DataError
 
-LIBRARY = 140
-"""Simulated scans that real ones are compared with."""
-NEAREST = 4
-LUNG_BELOW_HU = -500.0
-_SCALES = (1.0, 2.0, 4.0)
+SMALLEST_RECOVERY = 0.5
+"""The contrast that the scanner leaves of a small structure is not taken for less, lest noise be blown up."""
+EVEN = 0.25
+"""Largest standard deviation of an object's surroundings, as a share of its contrast, at which its margin is judged."""
+MARGINS_MM2 = (0.04, 1.0)
+"""Variances of the margin's blur that are believed; beyond them the outline and the object differ in shape."""
+MOST_PIECES = 24
+"""Training cases that settings are sought for; more would only take longer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,138 +42,181 @@ class Learned:
     levels
         Mean HU of every object, by label; of the lung around the objects, one per case, under ``"lung"``.
     textures
-        Standard deviation within objects, by label, in HU, without the scanner's noise; ``"lung"`` likewise.
-    protocols
-        Settings that resemble the training images.
-    log_diameters
-        Logarithm of the objects' diameters in mm.
-    geometries
-        Their grids.
-    scheme
-        Their labels.
+        Standard deviation within each object, by label, in HU, without the scanner's noise.
+    pleural, wall_mm
+        Share of cases with an object at the chest wall, and the others' mean distance from it; ``None`` where the
+        training cases cannot tell.
+    margin_mm
+        Blur of the objects' margins, beside the scanner's; ``None`` where there is no object.
+    settings
+        How scans that resemble the training images were made.
     """
 
     parents: frozenset[str]
     levels: Mapping[str, tuple[float, ...]]
-    textures: Mapping[str, float]
-    protocols: tuple[Protocol, ...]
-    log_diameters: tuple[float, ...]
-    geometries: tuple[Geometry, ...]
-    scheme: LabelScheme
+    textures: Mapping[str, tuple[float, ...]]
+    pleural: float | None
+    wall_mm: float | None
+    margin_mm: float | None
+    settings: tuple[Setting, ...]
 
 
-Simulate = Callable[[Protocol, float, Sequence[float], np.random.Generator], Case]
+Simulate = Callable[[Learned, LabelMap, Setting, np.random.Generator], Image]
 
 
-def learn_from(cases: Sequence[Case], simulate: Simulate, rng: np.random.Generator) -> Learned:
+def learn_from(cases: Sequence[Case], simulate: Simulate, margin_mm: float, rng: np.random.Generator) -> Learned:
     """Return what training cases say.
 
     Parameters
     ----------
     simulate
-        Renders a case with given protocol, lung texture (HU) and spacing.
+        Renders a label map with given densities and a given setting.
+    margin_mm
+        Blur of the objects' margins that it renders with while ``Learned.margin_mm`` is ``None``.
+
+    Raises
+    ------
+    DataError
+        If there is no case, or an image is not in HU.
     """
     if not cases:
         raise DataError("simulate-ct got no case to learn from", fix="give training cases, or set learn = false")
     for case in cases:
         _require_hu(case)
-    spacing = np.median([case.image.spacing for case in cases], axis=0).tolist()
-    settings, signatures = _library(simulate, spacing, rng)
-    protocols, lung_sds, noises = [], [], []
-    scale = signatures.std(axis=0)
-    for case in cases:
-        seen = signature_of(case)
-        near = np.argsort(np.linalg.norm((signatures - seen) / scale, axis=1), kind="stable")[:NEAREST]
-        for k in near:
-            # Regression adjustment with the known slope: noise falls as the square root of the dose.
-            ratio = float(np.clip(np.exp(2 * (signatures[k, 0] - seen[0])), 0.2, 5))
-            protocols.append(replace(settings[k][0], photons=settings[k][0].photons * ratio))
-            lung_sds.append(settings[k][1])
-        noises.append(np.exp(seen[:2]))
-    noise = float(np.linalg.norm(np.median(noises, axis=0)))
+    pieces = [piece_of(case, rng) for case in cases]
+    noise = float(np.median([np.linalg.norm(np.exp(signature_of(piece)[:2])) for piece in pieces]))
     levels, textures = _densities(cases, noise)
-    textures["lung"] = float(np.exp(np.mean(np.log(lung_sds))))
-    return Learned(
-        frozenset().union(*(case.people for case in cases)),
-        levels,
-        textures,
-        tuple(protocols),
-        tuple(float(np.log(d)) for case in cases for d in diameters_of(case.labels)),
-        tuple(case.labels.geometry for case in cases),
-        cases[0].labels.scheme,
-    )
+    pleural, wall_mm = _walls(pieces)
+    people = frozenset().union(*(case.people for case in cases))
+    known = Learned(people, levels, textures, pleural, wall_mm, None, ())
+    compared = [pieces[int(k)] for k in rng.permutation(len(pieces))[:MOST_PIECES]]
+    settings, simulated = settings_like(compared, lambda *given: simulate(known, *given), rng)
+    return replace(known, margin_mm=_margin(compared, simulated, margin_mm), settings=settings)
 
 
-def smoothed(values: Sequence[float], rng: np.random.Generator) -> float:
-    """Draw from a smoothed bootstrap: one of the values, moved by a Gaussian of Silverman's width."""
-    spread = min(float(np.std(values)), float(np.subtract(*np.percentile(values, [75, 25]))) / 1.34 + 1e-9)
-    return float(rng.choice(np.asarray(values)) + 0.9 * spread * len(values) ** -0.2 * rng.standard_normal())
+def _margin(real: Sequence[Case], simulated: Sequence[Case], margin_mm: float) -> float | None:
+    """Return the margin's blur that lets simulated objects end as gradually as the real ones, in mm.
 
-
-def signature_of(case: Case) -> np.ndarray:
-    """Return the logarithm of the image's restlessness at three scales, in its quiet places outside the labels.
-
-    Differences of Gaussians (sigma 0 to 1, 1 to 2 and 2 to 4 pixels) are squared and averaged over blocks of 8 pixels;
-    a low quantile over the blocks leaves vessels and walls out.
+    Variances of blurs in sequence add up, so what the simulation with ``margin_mm`` lacks or has too much is added:
+    the median over the cases, each with the `NEAREST` simulations of its own label map.
     """
-    image, free = case.image.array[0].astype(np.float32), ~case.labels.masks().any(axis=0)
-    smooth = [image, *(ndimage.gaussian_filter(image, (s, s, 0)) for s in _SCALES)]
+    seen = np.array([_blur_mm(case) ** 2 for case in real])
+    shown = np.array([_blur_mm(case) ** 2 for case in simulated]).reshape(len(real), NEAREST)
+    judged = np.isfinite(shown)
+    usual = np.where(judged, shown, 0).sum(axis=1) / np.maximum(judged.sum(axis=1), 1)
+    lacking = (seen - usual)[np.isfinite(seen) & judged.any(axis=1)]
+    return float(np.sqrt(np.clip(margin_mm**2 + np.median(lacking), *MARGINS_MM2))) if lacking.size else None
+
+
+def _blur_mm(case: Case) -> float:
+    """Return the mean blur of the objects' margins in mm, NaN without any object."""
+    image, masks = case.image.array[0].astype(np.float64), case.labels.masks()
     found = []
-    for fine, coarse in pairwise(smooth):
-        power = ndimage.uniform_filter((fine - coarse) ** 2, (8, 8, 1))[4:-4:4, 4:-4:4]
-        clear = ndimage.uniform_filter(free.astype(np.float32), (8, 8, 1))[4:-4:4, 4:-4:4] > 0.99
-        inside = power[clear] if clear.any() else power.ravel()
-        found.append(0.5 * np.log(np.quantile(inside, 0.3) + 1e-3))
-    return np.array(found)
+    for name in case.labels.scheme.names:
+        instances = case.labels.instances(name)
+        for number in np.unique(instances[instances > 0]):
+            found.append(_object(image, instances == number, np.asarray(masks.any(axis=0)))[2])
+    finite = [sigma for sigma in found if np.isfinite(sigma)]
+    return float(np.mean(finite)) * case.image.spacing[0] if finite else np.nan
 
 
-def _library(
-    simulate: Simulate, spacing: Sequence[float], rng: np.random.Generator
-) -> tuple[list[tuple[Protocol, float]], np.ndarray]:
-    """Simulate scans over a wide range of settings; return the settings and the images' signatures."""
-    settings, signatures = [], []
-    for _ in range(LIBRARY):
-        kernel = ("soft", "sharp")[int(rng.integers(2))]
-        photons = float(np.exp(rng.uniform(np.log(1e6), np.log(1e9))))
-        protocol = Protocol(kernel, float(rng.uniform(0.3, 1.1)), photons)
-        lung_sd = float(np.exp(rng.uniform(np.log(8), np.log(80))))
-        settings.append((protocol, lung_sd))
-        signatures.append(signature_of(simulate(protocol, lung_sd, spacing, rng)))
-    return settings, np.array(signatures)
-
-
-def _densities(cases: Sequence[Case], noise: float) -> tuple[dict[str, tuple[float, ...]], dict[str, float]]:
+def _densities(
+    cases: Sequence[Case], noise: float
+) -> tuple[dict[str, tuple[float, ...]], dict[str, tuple[float, ...]]]:
     """Return the mean HU of every object and the texture within the objects, by label, and the lung's HU."""
     levels: dict[str, list[float]] = {name: [] for name in cases[0].labels.scheme.names}
     inner: dict[str, list[float]] = {name: [] for name in levels}
     lung: list[float] = []
     for case in cases:
-        image = case.image.array[0].astype(np.float64)
+        image, labelled = case.image.array[0].astype(np.float64), np.asarray(case.labels.masks().any(axis=0))
         for name in levels:
             instances = case.labels.instances(name)
             for number in np.unique(instances[instances > 0]):
-                core = _core(instances == number)
-                levels[name].append(float(image[core].mean()))
-                if core.sum() >= 12:
-                    inner[name].append(float(image[core].std()))
-        around = ~case.labels.masks().any(axis=0) & (image < LUNG_BELOW_HU) & (image > -990)
+                level, texture, _ = _object(image, instances == number, labelled)
+                levels[name].append(level)
+                inner[name].append(texture)
+        around = ~labelled & (image < LUNG_BELOW_HU) & (image > -990)
         if around.sum() > 50:
             lung.append(float(np.median(image[around])))
     if lung:
-        levels["lung"] = lung
-    textures = {k: float(np.sqrt(max(np.median(v) ** 2 - noise**2, 4.0))) for k, v in inner.items() if v}
-    return {k: tuple(v) for k, v in levels.items() if v}, textures
+        levels[LUNG] = lung
+    textures = {
+        name: tuple(float(np.sqrt(max(sd**2 - noise**2, 4.0))) for sd in found if np.isfinite(sd))
+        for name, found in inner.items()
+    }
+    return {k: tuple(v) for k, v in levels.items() if v}, {k: v for k, v in textures.items() if v}
+
+
+def _object(image: np.ndarray, mask: np.ndarray, labelled: np.ndarray) -> tuple[float, float, float]:
+    """Return an object's density and texture in HU, freed from what blur mixes in from around, and the blur in pixels.
+
+    The object and its surroundings each add their HU times the share that the blurred mask gives them (geometric
+    transfer matrix: Rousset OG, Ma Y, Evans AC. Correction for partial volume effects in PET. J Nucl Med 1998).
+    The blur is the one that explains the object's margin best. The texture is NaN in an object too small to show one,
+    the blur in one that does not lie alone in even surroundings.
+    """
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    wide = tuple(slice(max(0, b.start - 8), b.stop + 8) if k < 2 else slice(b.start, b.stop) for k, b in enumerate(box))
+    image, mask, labelled = image[wide], mask[wide], labelled[wide]
+    core, grown = _core(mask), ndimage.binary_dilation(mask, _DISC, iterations=2)
+    around = ndimage.binary_dilation(mask, _DISC, iterations=5) & ~grown & ~labelled
+    seen = float(image[core].mean())
+    if not around.any():
+        return seen, float(image[core].std()) if core.sum() >= 12 else np.nan, np.nan
+    outside = float(image[around].mean())
+    at_margin = (grown & ~labelled) | mask
+    wrong = []
+    shares = [ndimage.gaussian_filter(mask.astype(np.float64), (sigma, sigma, 0)) for sigma in _SIGMAS]
+    for share in shares:
+        design = np.column_stack([share[at_margin], 1 - share[at_margin]])
+        fit, *_ = np.linalg.lstsq(design, image[at_margin], rcond=None)
+        wrong.append(float(np.square(image[at_margin] - design @ fit).sum()))
+    best = int(np.argmin(wrong))
+    recovery = max(float(shares[best][core].mean()), SMALLEST_RECOVERY)
+    level = outside + (seen - outside) / recovery
+    rest = image - (outside + shares[best] * (level - outside))
+    alone = float(image[around].std()) < EVEN * abs(level - outside)
+    return level, float(rest[core].std()) if core.sum() >= 12 else np.nan, _SIGMAS[best] if alone else np.nan
+
+
+_SIGMAS = (0.3, 0.5, 0.65, 0.8, 1.0, 1.25, 1.5, 1.8, 2.2)
+"""Blurs that are tried, in pixels."""
+_DISC = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
+"""A voxel and its four neighbours in plane."""
 
 
 def _core(mask: np.ndarray) -> np.ndarray:
     """Return the mask without its outermost voxels in plane, where the scanner's blur mixes in the lung."""
-    cross = ndimage.generate_binary_structure(3, 1)
-    cross[:, :, [0, 2]] = False
     for rounds in (2, 1):
-        core = ndimage.binary_erosion(mask, cross, rounds)
+        core = ndimage.binary_erosion(mask, _DISC, rounds)
         if core.any():
             return np.asarray(core)
     return mask
+
+
+def _walls(pieces: Sequence[Case]) -> tuple[float | None, float | None]:
+    """Return the share of objects at the chest wall and the mean distance of the others from it in mm.
+
+    Distances are taken as exponential; a wall that does not show is farther away than the picture reaches, and counts
+    so (censored observations: events over time at risk).
+    """
+    touching, seen, at_risk = 0, 0, 0.0
+    useful = [p for p in pieces if p.labels.array.any() and not {LUNG, WALL} & set(p.labels.scheme.names)]
+    for piece in useful:
+        pixel, mask = piece.image.spacing[0], piece.labels.masks().any(axis=0)
+        far = ndimage.distance_transform_edt(~mask, (pixel, pixel, 1e6))
+        wall = wall_of(piece)
+        rim = np.concatenate([far[0].ravel(), far[-1].ravel(), far[:, 0].ravel(), far[:, -1].ravel()])
+        gap = float(far[wall].min()) if wall.any() else float(np.median(rim))
+        if wall.any() and gap <= 2 * pixel:
+            touching += 1
+        else:
+            seen += int(wall.any())
+            at_risk += gap
+    if not useful:
+        return None, None
+    # Half a wall is added, so that few pictures without any do not say that there is none.
+    return touching / len(useful), at_risk / (seen + 0.5) if at_risk else None
 
 
 def _require_hu(case: Case) -> None:
