@@ -27,10 +27,11 @@ from equipoise.errors import (
     VaultError,
     WorkspaceError,
 )
-from equipoise.experiment import conclude
+from equipoise.experiment import checks, conclude
 from equipoise.experiment.contrasts import Scores, arm_results
 from equipoise.experiment.plan import parse_plan
-from equipoise.experiment.run import Finished, prepare, run
+from equipoise.experiment.preparation import prepare
+from equipoise.experiment.run import Finished, run
 from equipoise.experiment.synthesis import fitted, sampled
 from equipoise.experiment.tasks import vault_of
 from equipoise.experiment.vault import open_vault, seal
@@ -47,7 +48,7 @@ def first_page(finished: Finished, workspace: Workspace) -> dict[str, Any]:
     """The first page's checks, by name."""
     scores = Scores(finished)
     arms = arm_results(scores)
-    return {c.name: c for c in conclude.first_page(scores, arms, conclude.gate(scores, arms), workspace)}
+    return {c.name: c for c in checks.first_page(scores, arms, checks.gate(scores, arms), workspace)}
 
 
 # --- held-out patients in what is trained --------------------------------------------------------------------------
@@ -191,8 +192,8 @@ def test_one_image_one_patient_is_printed(monkeypatch: pytest.MonkeyPatch, works
     stated = {"kind": "toy-cases", "one_image_one_patient": True}
     plan = finished.prepared.plan.model_copy(update={"data": stated})
     context = replace(finished.prepared.context, plan=plan)
-    checks = {c.name for c in conclude.assumptions(replace(finished.prepared, context=context))}
-    assert "One image = one patient" in checks
+    named = {c.name for c in checks.assumptions(replace(finished.prepared, context=context))}
+    assert "One image = one patient" in named
 
 
 # --- the sealed test set -------------------------------------------------------------------------------------------

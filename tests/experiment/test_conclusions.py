@@ -9,7 +9,7 @@ import pytest
 from toys import finished_in
 
 from equipoise.advice import advise
-from equipoise.experiment import conclude
+from equipoise.experiment import checks, conclude
 from equipoise.experiment.contrasts import Scores, arm_results, strata_results
 from equipoise.experiment.run import Finished
 from equipoise.workspace import Workspace
@@ -78,19 +78,19 @@ def test_a_trial_that_fails_its_own_checks_claims_nothing(experiment: Finished) 
     said, status = conclude.verdict_sentences(best, arms, scores, "Dice", False, "the A/A check failed")
     assert status == "not proven"
     assert said[0].startswith("No claim is made, since the A/A check failed")
-    gated = conclude.gate(scores, arms)
+    gated = checks.gate(scores, arms)
     assert not gated.reached
-    assert "competent" in str(conclude.why_no_claim(gated, conclude.a_a_check(arms)))
+    assert "competent" in str(checks.why_no_claim(gated, checks.a_a_check(arms)))
 
 
 def test_one_replicate_is_no_a_a_check(finish: Finish) -> None:
     scores = Scores(finish(arms={**ARMS, "sizes": [4], "replicates": 1}, data=DATA))
-    assert conclude.a_a_check(arm_results(scores)).state == "not run"
+    assert checks.a_a_check(arm_results(scores)).state == "not run"
 
 
 def test_the_gate_follows_reference_and_plateau(experiment: Finished) -> None:
     flat = Scores(scored(experiment, {}, noise=0.001))
-    rising = conclude.gate(flat, arm_results(flat))
+    rising = checks.gate(flat, arm_results(flat))
     assert not rising.reached
     assert "still rising" in rising.sentence
 
@@ -121,7 +121,7 @@ def test_an_engine_of_no_gap_and_one_of_a_large_gap_are_told_apart(finish: Finis
     }
     finished = finish(arms={**ARMS, "sizes": [4]}, data=DATA, engines=engines)
     scores = Scores(finished)
-    check = conclude.instrument(scores)
+    check = checks.instrument(scores)
     assert check is not None
     assert check.state == "ok", check.text
     best = conclude.headline(scores, arm_results(scores))

@@ -13,7 +13,8 @@ import pytest
 import toys
 
 from equipoise.experiment.plan import parse_plan
-from equipoise.experiment.run import Finished, planned_trainings, prepare, run
+from equipoise.experiment.preparation import planned_trainings, prepare
+from equipoise.experiment.run import Finished, run
 from equipoise.runners import InProcess
 from equipoise.workspace import Workspace
 
@@ -161,7 +162,8 @@ sys.path[:0] = {paths!r}
 import toys
 toys.register()
 from equipoise.experiment.plan import parse_plan
-from equipoise.experiment.run import prepare, run
+from equipoise.experiment.preparation import prepare
+from equipoise.experiment.run import run
 from equipoise.runners import InProcess
 from equipoise.workspace import Workspace
 learner = {{"kind": "toy-learner", "slow": 0.05}}

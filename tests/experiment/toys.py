@@ -18,7 +18,8 @@ import numpy as np
 
 from equipoise.core import Case, FitRecord, Image, LabelMap, Origin, TrainingSet, patients_of, registry
 from equipoise.experiment.plan import parse_plan
-from equipoise.experiment.run import Finished, prepare, run
+from equipoise.experiment.preparation import prepare
+from equipoise.experiment.run import Finished, run
 from equipoise.runners import InProcess
 from equipoise.workspace import Workspace
 from making import SCHEME, blob_case

@@ -22,7 +22,7 @@ from equipoise.core.registry import make
 from equipoise.errors import EngineError, EquipoiseError, LabelError, PlanError, WorkspaceError
 from equipoise.experiment.data import part_cases
 from equipoise.experiment.plan import load_plan
-from equipoise.experiment.run import prepare
+from equipoise.experiment.preparation import prepare
 from equipoise.formats.nifti import write_nifti
 from equipoise.report.pictures import picture
 

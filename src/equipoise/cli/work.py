@@ -14,13 +14,15 @@ from equipoise.cli import terminal
 from equipoise.core import Case
 from equipoise.core.registry import kinds, load
 from equipoise.errors import PlanError, WorkspaceError
-from equipoise.experiment import conclude
+from equipoise.experiment import checks, conclude
 from equipoise.experiment.contrasts import Scores, arm_results
 from equipoise.experiment.export import training_cases
 from equipoise.experiment.findings import Findings
 from equipoise.experiment.plan import Plan, load_plan, parse_plan
+from equipoise.experiment.preparation import prepare
 from equipoise.experiment.probe import estimate_cost
-from equipoise.experiment.run import Finished, prepare, run
+from equipoise.experiment.run import Finished, run
+from equipoise.experiment.wording import words
 from equipoise.formats.nnunet import write_nnunet
 from equipoise.report.page import write_report
 from equipoise.report.story import tell
@@ -133,7 +135,7 @@ def _run(plan: Plan, toml: str, folder: Path, root: Path, on: str, workers: int,
         terminal.progress(as_json) as told,
     ):
         prepared = prepare(plan, root, workspace.path / "objects", told)
-        power = conclude.planned(plan, prepared.split)
+        power = checks.planned(plan, prepared.split)
         if not as_json:
             terminal.error.print(power.sentence)
         finished = run(prepared, workspace, runner, toml, root, told)
@@ -150,9 +152,9 @@ def seven_lines(findings: Findings, report: Path, folder: Path) -> list[tuple[st
     best = findings.headline
     arm = "none could be compared"
     if best is not None:
-        arm = f"{best.arm} at n = {best.n}: {findings.metric.title} {conclude.words(best.mean)}"
+        arm = f"{best.arm} at n = {best.n}: {findings.metric.title} {words(best.mean)}"
         if best.difference is not None:
-            arm += f", {conclude.words(best.difference)} from real alone"
+            arm += f", {words(best.difference)} from real alone"
     return [
         ("Verdict", findings.verdict[0]),
         ("Best arm", arm),
@@ -169,7 +171,7 @@ def _dry_run(plan: Plan, root: Path, folder: Path, on: str, workers: int, as_jso
     with closing(make_runner(on, workers)) as runner, terminal.progress(as_json) as told:
         prepared = prepare(plan, root, folder / "objects", told)
         cost = estimate_cost(prepared, runner, count)
-    power = conclude.planned(plan, prepared.split)
+    power = checks.planned(plan, prepared.split)
     if as_json:
         from dataclasses import asdict
 

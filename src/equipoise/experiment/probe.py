@@ -14,7 +14,7 @@ from equipoise.core import Arm, Augment, Case, Learner, Mix, TrainingSet, rng_fo
 from equipoise.core.registry import canonical, make
 from equipoise.experiment.arms import PlannedArm
 from equipoise.experiment.data import part_cases, with_test_truth
-from equipoise.experiment.run import Prepared, planned_trainings
+from equipoise.experiment.preparation import Prepared, planned_trainings
 from equipoise.experiment.scoring import score_cases
 from equipoise.experiment.synthesis import fitted, sampled, stream_of
 from equipoise.experiment.tasks import Context

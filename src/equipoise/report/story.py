@@ -18,12 +18,13 @@ from equipoise.advice import advise
 from equipoise.annotation.consensus import against_the_others
 from equipoise.core import Annotation, Case, LabelMap, Learner, Reader, rng_for
 from equipoise.core.registry import canonical, load, make
-from equipoise.experiment import conclude
+from equipoise.experiment import checks, conclude
 from equipoise.experiment.arms import PlannedArm
 from equipoise.experiment.contrasts import Scores, arm_results, secondary_results, shown, strata_results
 from equipoise.experiment.data import part_cases
 from equipoise.experiment.findings import ArmResult, Boundary, DataCard, Findings, Lineage, Picture
-from equipoise.experiment.run import Finished, Prepared
+from equipoise.experiment.preparation import Prepared
+from equipoise.experiment.run import Finished
 from equipoise.experiment.synthesis import fitted, sampled
 from equipoise.experiment.tasks import vault_of
 from equipoise.experiment.vault import open_vault
@@ -63,11 +64,11 @@ def tell(finished: Finished, workspace: Workspace, toml: str, command: str, budg
     scores = Scores(finished)
     arms = arm_results(scores)
     best = conclude.headline(scores, arms)
-    gated = conclude.gate(scores, arms)
+    gated = checks.gate(scores, arms)
     advised = advise(scores, budget)
     simulated = simulated_label(prepared)
     card = conclude.metric_card(prepared.plan, prepared.entries[0].unit)
-    no_claim = conclude.why_no_claim(gated, conclude.a_a_check(arms))
+    no_claim = checks.why_no_claim(gated, checks.a_a_check(arms))
     verdict, status = conclude.verdict_sentences(best, arms, scores, card.title, simulated is not None, no_claim)
     compared = _planned(prepared, best)
     held_out = _held_out(finished, workspace)
@@ -82,11 +83,11 @@ def tell(finished: Finished, workspace: Workspace, toml: str, command: str, budg
         instrument_check=simulated is not None,
         simulated_label=simulated,
         lights=conclude.lights(best, gated, [e.licence for e in prepared.entries]),
-        first_page=conclude.first_page(scores, arms, gated, workspace),
+        first_page=checks.first_page(scores, arms, gated, workspace),
         data=data_card(prepared),
-        leakage=conclude.leakage(finished),
+        leakage=checks.leakage(finished),
         gate=gated,
-        power=conclude.planned(prepared.plan, prepared.split),
+        power=checks.planned(prepared.plan, prepared.split),
         metric=card,
         arms=arms,
         secondary=secondary_results(scores, compared),
@@ -100,7 +101,7 @@ def tell(finished: Finished, workspace: Workspace, toml: str, command: str, budg
         pictures=_side_by_side(finished, workspace, simulated is not None)
         + _extremes(scores, compared, held_out, workspace, simulated is not None),
         reproduce=_reproduce(prepared, command),
-        limits=conclude.limits(scores, simulated),
+        limits=checks.limits(scores, simulated),
     )
 
 
@@ -133,7 +134,7 @@ def data_card(prepared: Prepared) -> DataCard:
         parts=by_part,
         sites=dict(Counter(e.site or "not stated" for e in entries)),
         licences=dict(Counter(e.licence or "not stated" for e in entries)),
-        assumptions=[check.text for check in conclude.assumptions(prepared)],
+        assumptions=[check.text for check in checks.assumptions(prepared)],
         truth="as given" if plan.split.test_truth == "given" else f"training: as given; held-out: {consensus}",
     )
 
