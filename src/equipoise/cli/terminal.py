@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -59,6 +63,13 @@ def progress(quiet: bool) -> Iterator[Any]:
             bars.update(known[stage], completed=done, total=total, left=left)
 
         yield told
+
+
+def open_page(path: Path) -> None:
+    """Open a page in the browser of somebody who sits in front of it."""
+    screen = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if out.is_terminal and screen:
+        webbrowser.open(path.resolve().as_uri())
 
 
 def _time(seconds: float) -> str:

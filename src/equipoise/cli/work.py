@@ -145,6 +145,7 @@ def _run(plan: Plan, toml: str, folder: Path, root: Path, on: str, workers: int,
         terminal.as_json({"report": str(report), "verdict": findings.verdict, "status": findings.status})
         return
     terminal.lines(seven_lines(findings, report, folder))
+    terminal.open_page(report)
 
 
 def seven_lines(findings: Findings, report: Path, folder: Path) -> list[tuple[str, str]]:
