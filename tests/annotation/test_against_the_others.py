@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
-from making import SCHEME, blob_case
 
 from equipoise.annotation.consensus import against_the_others
 from equipoise.core import Annotation, Case, LabelMap, Reader
+from making import SCHEME, blob_case
 
 
 def read_by(*widths: int) -> Case:

@@ -42,7 +42,8 @@ def compare(
 ) -> None:
     """Run a plan and write its report."""
     plan = load_plan(plan_file)
-    root = root if root is not None else plan_file.parent
+    # Kept with the plan, so that `equipoise resume` finds the data from any folder.
+    root = (root if root is not None else plan_file.parent).resolve()
     if dry_run:
         _dry_run(plan, root, folder, on, workers, as_json)
         return
