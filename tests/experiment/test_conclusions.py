@@ -83,6 +83,15 @@ def test_a_trial_that_fails_its_own_checks_claims_nothing(experiment: Finished) 
     assert "competent" in str(checks.why_no_claim(gated, checks.a_a_check(arms)))
 
 
+def test_an_arm_that_validation_weighed_to_nothing_is_no_headline(experiment: Finished) -> None:
+    finished = scored(experiment, {"mixed 1:1": -0.2, "weighted": 0.2})
+    finished = replace(finished, weights=dict.fromkeys(finished.weights, 0.0))
+    scores = Scores(finished)
+    best = conclude.headline(scores, arm_results(scores))
+    assert best is not None
+    assert best.arm != "weighted"
+
+
 def test_one_replicate_is_no_a_a_check(finish: Finish) -> None:
     scores = Scores(finish(arms={**ARMS, "sizes": [4], "replicates": 1}, data=DATA))
     assert checks.a_a_check(arm_results(scores)).state == "not run"

@@ -36,6 +36,8 @@ def headline(scores: Scores, arms: Sequence[ArmResult]) -> ArmResult | None:
         and a.difference is not None
         and a.budget == plan.arms.budgets[0]
         and (a.engine not in known or known == set(plan.engines))
+        # Where validation chose weight 0 in every replicate the arm is ``real`` itself.
+        and a.loss_weight != 0
     ]
     largest = max((a.n for a in pool), default=0)
     choice = [a for a in pool if a.where == deciding and a.n == largest and a.difference is not None]

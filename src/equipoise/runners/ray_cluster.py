@@ -28,7 +28,7 @@ from typing import Any, NoReturn, TypeVar
 from equipoise import __version__
 from equipoise.errors import EquipoiseError, MissingDependencyError, PlanError, WorkspaceError
 from equipoise.runners.local import ONE_THREAD
-from equipoise.runners.ray_worker import Terms, attempt, opened, versions
+from equipoise.runners.ray_worker import Terms, attempt, opened, place_forget, place_of, versions
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -114,41 +114,43 @@ class RayCluster:
             return
         ray = _ray()
         self._join(ray)
-        remote = ray.remote(attempt).options(
-            num_cpus=1,
-            num_gpus=self.gpus,
-            # Ray's own retries never end for a task that runs out of memory, and do not say how many there were.
-            max_retries=0,
-            scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": ONE_THREAD},
-        )
+        # Ray's own retries never end for a task that runs out of memory, and do not say how many there were.
+        remote = ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=0, scheduling_strategy="SPREAD")(attempt)
         with _marked(tasks) as mark:
             terms = pickle.dumps(Terms(versions(), mark, platform.node()))
-            yield from self._results(ray, lambda task: remote.remote(terms, pickle.dumps((function, task))), tasks)
 
-    def _results(self, ray: Any, submit: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+            def submit(index: int, place: str, losses: int) -> Any:
+                # Ray asks for workers kind by kind, and a request to a silent machine is never answered: after a loss
+                # another environment makes another kind, which does not wait behind that request.
+                kind = {"env_vars": {**ONE_THREAD, "EQUIPOISE_MACHINES_LOST": str(losses)}}
+                work = pickle.dumps((function, tasks[index]))
+                return remote.options(runtime_env=kind).remote(place, terms, work)
+
+            yield from self._results(ray, _UnderWay(ray, submit), len(tasks))
+
+    def _results(self, ray: Any, under_way: _UnderWay, count: int) -> Iterator[tuple[int, Any]]:
         """Keep the cluster busy, hand over what is finished, and submit again what was lost."""
-        waiting, tried = deque(range(len(tasks))), Counter[int]()
-        running: dict[Any, int] = {}
+        waiting, tried = deque(range(count)), Counter[int]()
         try:
-            while waiting or running:
-                for index in self._next(ray, waiting, len(running)):
-                    running[submit(tasks[index])] = index
-                done, _ = ray.wait(list(running), num_returns=1, timeout=_LOOK_EVERY_S)
-                for reference in done:
-                    packed = _fetched(ray, reference)
-                    index = running.pop(reference)
-                    if isinstance(packed, bytes):
-                        yield index, opened(packed)
-                    else:
+            while waiting or under_way.tasks:
+                for index in self._next(ray, waiting, len(under_way.tasks)):
+                    under_way.add(index)
+                done, _ = ray.wait(list(under_way.tasks), num_returns=1, timeout=_LOOK_EVERY_S)
+                ended = [(under_way.tasks[reference], _fetched(ray, reference)) for reference in done]
+                under_way.forget(done)
+                for index, answer in [*ended, *under_way.stranded()]:
+                    if isinstance(answer, bytes):
+                        yield index, opened(answer)
+                        continue
+                    if answer is not None:
                         tried[index] += 1
-                        self._try_again(packed, tried[index])
-                        waiting.append(index)
+                        self._try_again(answer, tried[index])
+                    waiting.append(index)
         finally:
             # Reached by an error, by Ctrl-C and when the caller stops asking: nothing may go on running.
             if ray.is_initialized():
-                for reference in running:
-                    ray.cancel(reference, force=True)
+                under_way.cancel(list(under_way.tasks))
+                under_way.end()
 
     def _join(self, ray: Any) -> None:
         """Connect to the cluster, or start one here; nothing to do where Ray is initialised."""
@@ -218,6 +220,72 @@ class RayCluster:
             fix="start Ray with fewer CPUs on that machine (`ray start --num-cpus=N`) or use a smaller batch, then "
             "`equipoise resume`; finished tasks are kept",
         )
+
+
+class _UnderWay:
+    """The tasks that Ray has, and on which machine each of them runs.
+
+    Ray itself ends a task whose machine refuses the connection. Where a machine goes silent (its power or its network
+    is gone) Ray strikes it off its list after about a minute, and the caller of a task there goes on waiting. So every
+    worker leaves the name of its machine in the cluster's key-value store, and what ran on a machine that was struck
+    off is taken for lost.
+    """
+
+    def __init__(self, ray: Any, submit: Callable[[int, str, int], Any]) -> None:
+        self.ray = ray
+        self.submit = submit
+        self.tasks: dict[Any, int] = {}
+        self._places: dict[Any, str] = {}
+        self._prefix = f"equipoise-{secrets.token_hex(8)}-"
+        self._submitted = 0
+        self._losses = 0
+        self._gone = self._dead_machines()
+        self._look_at = time.monotonic() + _LOOK_EVERY_S
+
+    def add(self, index: int) -> None:
+        """Submit a task."""
+        self._submitted += 1
+        place = f"{self._prefix}{self._submitted}"
+        reference = self.submit(index, place, self._losses)
+        self.tasks[reference], self._places[reference] = index, place
+
+    def forget(self, references: Sequence[Any]) -> None:
+        """Drop tasks that have ended."""
+        for reference in references:
+            del self.tasks[reference]
+            place_forget(self._places.pop(reference))
+
+    def cancel(self, references: Sequence[Any]) -> None:
+        """End tasks, those that run by killing their worker."""
+        for reference in references:
+            self.ray.cancel(reference, force=True)
+
+    def stranded(self) -> list[tuple[int, Exception | None]]:
+        """Return the tasks that a lost machine has taken with it: with an error if they had begun there, else None."""
+        if time.monotonic() < self._look_at:
+            return []
+        self._look_at = time.monotonic() + _LOOK_EVERY_S
+        gone = self._dead_machines()
+        fresh, self._gone = gone - self._gone, gone
+        if not fresh:
+            return []
+        self._losses += 1
+        # A task that has told no machine may wait for an answer of the lost one: it is submitted anew, at no cost.
+        places = {reference: place_of(place) for reference, place in self._places.items()}
+        left = [reference for reference, machine in places.items() if machine is None or machine in gone]
+        error = self.ray.exceptions.NodeDiedError("the machine went silent")
+        found = [(self.tasks[reference], error if places[reference] else None) for reference in left]
+        self.cancel(left)
+        self.forget(left)
+        return found
+
+    def end(self) -> None:
+        """Remove what the workers have left in the key-value store."""
+        for place in self._places.values():
+            place_forget(place)
+
+    def _dead_machines(self) -> set[str]:
+        return {node["NodeID"] for node in self.ray.nodes() if not node["Alive"]}
 
 
 def _fetched(ray: Any, reference: Any) -> bytes | Exception:
