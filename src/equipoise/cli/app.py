@@ -44,7 +44,9 @@ def demo(
     """Run the whole story on the embedded default: real annotation, simulated pixels."""
     from equipoise.cli import work
 
-    work.compare(work.demo_plan(lidc), workspace, lidc, on, workers, as_json=json, dry_run=dry_run)
+    command = "equipoise demo" + (" --lidc DIR" if lidc else "")
+    plan = work.demo_plan(lidc)
+    work.compare(plan, workspace, lidc, on, workers, as_json=json, dry_run=dry_run, command=command)
 
 
 @app.command()

@@ -38,23 +38,31 @@ def demo_plan(lidc: Path | None = None) -> Path:
 
 
 def compare(
-    plan_file: Path, folder: Path, root: Path | None, on: str, workers: int, as_json: bool, dry_run: bool
+    plan_file: Path,
+    folder: Path,
+    root: Path | None,
+    on: str,
+    workers: int,
+    as_json: bool,
+    dry_run: bool,
+    command: str | None = None,
 ) -> None:
-    """Run a plan and write its report."""
+    """Run a plan and write its report; ``command`` is what reproduces it, by default `compare` with that plan."""
     plan = load_plan(plan_file)
     # Kept with the plan, so that `equipoise resume` finds the data from any folder.
     root = (root if root is not None else plan_file.parent).resolve()
     if dry_run:
         _dry_run(plan, root, folder, on, workers, as_json)
         return
-    command = shlex.join(["equipoise", "compare", plan_file.name, "--data", "DIR"])
+    command = command or shlex.join(["equipoise", "compare", plan_file.name, "--data", "DIR"])
     _run(plan, plan_file.read_text(encoding="utf-8"), folder, root, on, workers, as_json, command)
 
 
 def resume(folder: Path, on: str, workers: int, as_json: bool) -> None:
     """Go on with the newest plan of a workspace."""
-    plan, toml, root = _stored(folder)
-    _run(plan, toml, folder, root, on, workers, as_json, f"equipoise resume {folder.name}")
+    plan, toml, root, command = _stored(folder)
+    command = command or shlex.join(["equipoise", "compare", f"{folder.stem}.toml", "--data", "DIR"])
+    _run(plan, toml, folder, root, on, workers, as_json, command)
 
 
 def recommend(folder: Path, budget: float | None, as_json: bool) -> None:
@@ -139,7 +147,7 @@ def _run(plan: Plan, toml: str, folder: Path, root: Path, on: str, workers: int,
         power = checks.planned(plan, prepared.split)
         if not as_json:
             terminal.error.print(power.sentence)
-        finished = run(prepared, workspace, runner, toml, root, told)
+        finished = run(prepared, workspace, runner, toml, root, told, command)
         findings = tell(finished, workspace, toml, command)
         report = write_report(findings, workspace.path / "reports")
     if as_json:
@@ -201,16 +209,17 @@ def _existing(folder: Path) -> Workspace:
     return Workspace(folder)
 
 
-def _stored(folder: Path) -> tuple[Plan, str, Path]:
-    """Return the newest plan of a workspace, its text and the folder that its data paths start from."""
+def _stored(folder: Path) -> tuple[Plan, str, Path, str]:
+    """Return the newest plan of a workspace, its text, the folder its data paths start from, and its command."""
     with _existing(folder) as workspace:
         plans = workspace.plans()
         if not plans:
             raise WorkspaceError("no plan was started in this folder", file=folder, fix="run `equipoise compare PLAN`")
         newest, toml = plans[-1]
-        root = workspace.sealed(newest).get("root")
+        sealed = workspace.sealed(newest)
     try:
-        return parse_plan(tomllib.loads(toml)), toml, Path(root or ".")
+        plan = parse_plan(tomllib.loads(toml))
+        return plan, toml, Path(sealed.get("root") or "."), str(sealed.get("command") or "")
     except tomllib.TOMLDecodeError as error:
         raise PlanError(f"the stored plan is damaged: {error}", file=folder) from error
 
@@ -223,6 +232,6 @@ def finished_experiment(folder: Path) -> Finished:
 
 def _finished(folder: Path, workspace: Workspace) -> Finished:
     """Return the finished experiment of a workspace; nothing is trained."""
-    plan, toml, root = _stored(folder)
+    plan, toml, root, _ = _stored(folder)
     prepared = prepare(plan, root, workspace.path / "objects")
     return run(prepared, workspace, InProcess(allowed=False), toml, root)

@@ -60,11 +60,12 @@ def run(
     toml: str,
     root: Path | None,
     progress: Progress | None = None,
+    command: str = "",
 ) -> Finished:
     """Seal the plan, train every arm, open the vault once, and score; what is finished is not done again."""
     plan = prepared.plan
     with workspace.writing():
-        sealed = _seal(prepared, workspace, toml, root)
+        sealed = _seal(prepared, workspace, toml, root, command)
         driver = _Driver(workspace, runner, progress)
         frozen = _synthesise(prepared, driver)
         tasks, not_run = _trainings(prepared, frozen)
@@ -91,7 +92,7 @@ def run(
     )
 
 
-def _seal(prepared: Prepared, workspace: Workspace, toml: str, root: Path | None) -> Seal:
+def _seal(prepared: Prepared, workspace: Workspace, toml: str, root: Path | None, command: str) -> Seal:
     """Write the plan, its split and its test set before anything is trained."""
     plan = prepared.plan
     fresh = seal(workspace, plan.hash, prepared.test_set)
@@ -99,6 +100,7 @@ def _seal(prepared: Prepared, workspace: Workspace, toml: str, root: Path | None
         "seal": asdict(fresh),
         "plan": plan.model_dump(mode="json"),
         "root": None if root is None else str(root),
+        "command": command,
         "split": {name: sorted(patients) for name, patients in prepared.split.parts().items()},
         "inventory": workspace.objects.put(to_json(prepared.entries)),
     }
