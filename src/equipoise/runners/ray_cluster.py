@@ -239,7 +239,7 @@ class _UnderWay:
         self._prefix = f"equipoise-{secrets.token_hex(8)}-"
         self._submitted = 0
         self._losses = 0
-        self._gone = self._dead_machines()
+        self._gone = self._dealt_with = self._dead_machines()
         self._look_at = time.monotonic() + _LOOK_EVERY_S
 
     def add(self, index: int) -> None:
@@ -265,14 +265,16 @@ class _UnderWay:
         if time.monotonic() < self._look_at:
             return []
         self._look_at = time.monotonic() + _LOOK_EVERY_S
-        gone = self._dead_machines()
-        fresh, self._gone = gone - self._gone, gone
+        before, self._gone = self._gone, self._dead_machines()
+        # Gone for one look already: by now the other machines have heard of it and send nothing there any more.
+        fresh = (self._gone & before) - self._dealt_with
         if not fresh:
             return []
+        self._dealt_with |= fresh
         self._losses += 1
         # A task that has told no machine may wait for an answer of the lost one: it is submitted anew, at no cost.
         places = {reference: place_of(place) for reference, place in self._places.items()}
-        left = [reference for reference, machine in places.items() if machine is None or machine in gone]
+        left = [reference for reference, machine in places.items() if machine is None or machine in self._gone]
         error = self.ray.exceptions.NodeDiedError("the machine went silent")
         found = [(self.tasks[reference], error if places[reference] else None) for reference in left]
         self.cancel(left)
