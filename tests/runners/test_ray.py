@@ -199,7 +199,10 @@ def test_a_node_killed_in_mid_task_changes_no_row(
     assert capfd.readouterr().out == ""
 
 
-def test_a_node_that_goes_silent_loses_no_task(cluster: Any, runner: RayCluster, tmp_path: Path) -> None:
+def test_a_node_that_goes_silent_loses_no_task(
+    cluster: Any, runner: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_cluster, "_LOOK_EVERY_S", 2.0)
     mark = f"EQUIPOISE_SILENT={secrets.token_hex(8)}"
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(*mark.split("="))

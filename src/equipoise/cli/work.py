@@ -177,6 +177,7 @@ def seven_lines(findings: Findings, report: Path, folder: Path) -> list[tuple[st
 
 
 def _dry_run(plan: Plan, root: Path, folder: Path, on: str, workers: int, as_json: bool) -> None:
+    # On a cluster, too, the probes share this machine's cores; give --workers to count the cluster's.
     count = 1 if on == "process" else workers or len(os.sched_getaffinity(0))
     with closing(make_runner(on, workers)) as runner, terminal.progress(as_json) as told:
         prepared = prepare(plan, root, folder / "objects", told)

@@ -108,13 +108,10 @@ def instrument(scores: Scores) -> Check | None:
         return Check("Instrument check", "not run", "Too few patients to compare the two engines of known gap.")
     recovered = between.low > 0
     text = (
-        f"synthetic cases alone from an engine without a gap change {TITLES[metric]} by {words(shown(gaps[0]))}, from "
-        f"one with a large gap by {words(shown(gaps[1]))}; the difference between them, {words(shown(between))}, is "
-        + (
-            "recovered, so the instrument tells them apart"
-            if recovered
-            else "not recovered, so the instrument is blunt"
-        )
+        "an engine without a gap and one with a large gap are "
+        f"{'told apart' if recovered else 'not told apart'}: {TITLES[metric]} {words(shown(between))} between them. "
+        f"Alone, without real cases, they change {TITLES[metric]} by {words(shown(gaps[0]))} and "
+        f"{words(shown(gaps[1]))} from real-only training"
     )
     return Check("Instrument check", "ok" if recovered else "failed", f"{capital(text)}.")
 

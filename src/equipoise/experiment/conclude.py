@@ -92,7 +92,8 @@ def verdict_sentences(
     known = instrument(scores)
     first = _first(best, arms, title, no_claim)
     if known:
-        return [f"{prefix}{known.text[:1].lower()}{known.text[1:]}", capital(first)], status
+        short = known.text.split(". ")[0].rstrip(".")
+        return [f"{prefix}{short[:1].lower()}{short[1:]}.", capital(first)], status
     return [f"{prefix}{first}" if prefix else capital(first), _second(best, arms, scores)], status
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -116,7 +116,8 @@ class TrainedUNet:
             "recipe": asdict(self.recipe),
             "normaliser": {**asdict(self.normaliser), "parents": sorted(self.normaliser.parents)},
             "parents": sorted(self.parents),
-            "record": asdict(self.record),
+            # How long it took is no part of the model: the same training gives the same bytes.
+            "record": asdict(replace(self.record, seconds=0.0)),
         }
         weights = self.weights()
         # NaN is legal here (a step without a validation score) and Python's JSON reads it back.

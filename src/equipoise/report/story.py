@@ -121,6 +121,7 @@ def data_card(prepared: Prepared) -> DataCard:
     by_part = {
         name: {"patients": len(patients), "cases": sum(e.patient in patients for e in entries)}
         for name, patients in prepared.split.parts().items()
+        if patients
     }
     consensus = f"consensus of at least {plan.split.min_readers} readers; what fewer drew is ignored"
     return DataCard(

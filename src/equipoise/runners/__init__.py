@@ -33,7 +33,7 @@ def make_runner(name: str, workers: int = 0) -> Runner:
     if name == "ray":
         from equipoise.runners.ray_cluster import RayCluster
 
-        return RayCluster()
+        return RayCluster(workers=workers)
     raise UnknownKindError(f"there is no runner {name!r}.{did_you_mean(name, NAMES)}")
 
 

@@ -270,7 +270,7 @@ class _UnderWay:
         fresh = (self._gone & before) - self._dealt_with
         if not fresh:
             return []
-        self._dealt_with |= fresh
+        self._dealt_with = self._dealt_with | fresh
         self._losses += 1
         # A task that has told no machine may wait for an answer of the lost one: it is submitted anew, at no cost.
         places = {reference: place_of(place) for reference, place in self._places.items()}
@@ -283,8 +283,9 @@ class _UnderWay:
 
     def end(self) -> None:
         """Remove what the workers have left in the key-value store."""
-        for place in self._places.values():
-            place_forget(place)
+        with contextlib.suppress(Exception):  # of no weight, and must not hide the error that led here
+            for place in self._places.values():
+                place_forget(place)
 
     def _dead_machines(self) -> set[str]:
         return {node["NodeID"] for node in self.ray.nodes() if not node["Alive"]}

@@ -143,6 +143,7 @@ class LearnerContract:
         image = self.case(20).image
         one, two = self.quick(seed=3), self.quick(seed=3)
         np.testing.assert_array_equal(one.probability(image), two.probability(image))
+        assert one.to_bytes() == two.to_bytes()
 
     def test_it_listens_to_its_stream(self) -> None:
         """Another stream gives another model."""
