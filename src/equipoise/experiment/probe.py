@@ -20,8 +20,9 @@ from equipoise.experiment.synthesis import fitted, sampled, stream_of
 from equipoise.experiment.tasks import Context
 from equipoise.runners import Runner
 
-STEPS = (4, 14)
-"""Two short trainings; their difference is free of what is paid once."""
+STEPS = (8, 32)
+"""Two short trainings; their difference is free of what is paid once. A learner looks at validation a few times however
+many steps it takes, so both must be long enough for all of these looks."""
 
 ROW_BYTES = 120
 """A scored case in Parquet, measured on the demo."""
@@ -42,7 +43,7 @@ class Timed:
 
     start: float
     step: float
-    validation_step: float
+    fixed: float
     case: float
     fit: float
     sample: float
@@ -137,7 +138,7 @@ def run_probe(probe: Probe) -> Timed:
     return Timed(
         start=time.perf_counter() - began,
         step=step,
-        validation_step=max(took[1] - STEPS[0] * step, 0.0),
+        fixed=max(took[1] - STEPS[0] * step, 0.0),
         case=(time.perf_counter() - start) / len(few),
         fit=fit,
         sample=sample,
@@ -172,7 +173,7 @@ def _training_seconds(prepared: Prepared, mean: dict[str | None, Timed], planned
     validation = _labelled(prepared, prepared.split.validation | prepared.split.target_validation)
     fit = timed.fit if arm.engine and prepared.plan.engines[arm.engine].mode == "streamed" else 0.0
     checks = 8 * min(validation, 16) * real.case if planned.select else 0.0
-    return planned.steps * step + timed.validation_step + validation * real.case + fit + checks
+    return planned.steps * step + timed.fixed + validation * real.case + fit + checks
 
 
 def _synthesis_seconds(prepared: Prepared, mean: dict[str | None, Timed]) -> dict[tuple[str, int], float]:
@@ -194,5 +195,5 @@ def _labelled(prepared: Prepared, patients: frozenset[str]) -> int:
 def _mean(found: list[Timed]) -> Timed:
     values = {name: float(np.mean([getattr(t, name) for t in found])) for name in Timed.__slots__}
     memory = max(t.memory for t in found)
-    seconds = {name: values[name] for name in ("start", "step", "validation_step", "case", "fit", "sample")}
+    seconds = {name: values[name] for name in ("start", "step", "fixed", "case", "fit", "sample")}
     return Timed(**seconds, model_bytes=math.ceil(values["model_bytes"]), memory=memory)
