@@ -221,7 +221,8 @@ def _windowed(plane: np.ndarray, case: Case, window: tuple[float, float] | None)
         low, high = window if window is not None else LUNG_WINDOW
         unit = " HU" if hounsfield else ""
         words = f"window {low:g} to {high:g}{unit}".replace("-", "−")
-    elif plane.dtype == np.uint8:
+    elif plane.dtype == np.uint8 and case.image.geometry.ndim == 2:
+        # A photograph or film is looked at as it was stored; a volume's bytes are only a scale.
         low, high, words = 0.0, 255.0, "values as stored, 0 to 255"
     else:
         low, high = (float(v) for v in np.percentile(finite, (0.5, 99.5)))
