@@ -50,14 +50,21 @@ def sample(
         real = _training_cases(plan, data)
         try:
             cases = []
-            for case in engine.fit(real, rng_for(seed, "fit")).sample(n, rng_for(seed, "sample")):
+            # Without a plan an engine samples from what it knows unfitted, if it knows anything.
+            ready = engine.fit(real, rng_for(seed, "fit")) if real else engine
+            for case in ready.sample(n, rng_for(seed, "sample")):
                 cases.append(case)
                 told("sampling", len(cases), n, 0.0)
+        except EngineError as error:
+            if real:
+                raise
+            fix = f"fit it on training patients: equipoise sample {kind} --plan PLAN --data DIR --out {out}"
+            raise EngineError(error.message, why=error.why, fix=fix) from error
         except EquipoiseError:
             raise
         except Exception as error:  # an engine may be anybody's plug-in
             raise EngineError(f"engine {kind!r} failed: {type(error).__name__}: {error}") from error
-        _write(cases, out)
+        _write(cases, out, getattr(engine, "simulates", False))
     if as_json:
         terminal.as_json({"path": str(out), "cases": len(cases), "contact_sheet": str(out / "contact_sheet.png")})
         return
@@ -88,7 +95,7 @@ def _training_cases(plan: Path | None, data: Path | None) -> list[Case]:
     return part_cases(prepared.context.source, prepared.split.train)
 
 
-def _write(cases: Sequence[Case], out: Path) -> None:
+def _write(cases: Sequence[Case], out: Path, simulated: bool) -> None:
     """Write everything to a temporary folder beside ``out`` and rename it."""
     temporary = out.with_name(f".{out.name}.writing")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -101,7 +108,7 @@ def _write(cases: Sequence[Case], out: Path) -> None:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
-        contact_sheet(cases).save(temporary / "contact_sheet.png")
+        contact_sheet(cases, simulated).save(temporary / "contact_sheet.png")
         temporary.rename(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -134,14 +141,15 @@ def _write_case(case: Case, folder: Path) -> dict[str, Any]:
     }
 
 
-def contact_sheet(cases: Sequence[Case]) -> Picture.Image:
+def contact_sheet(cases: Sequence[Case], simulated: bool = False) -> Picture.Image:
     """Return the cases side by side with thin outlines of their labels, each marked as what it is."""
     columns = math.ceil(math.sqrt(len(cases) * 1.4))
     rows = math.ceil(len(cases) / columns)
     sheet = Picture.new("RGB", (columns * CELL, rows * (CELL + 14)), (24, 24, 24))
     draw = ImageDraw.Draw(sheet)
+    word = "simulated" if simulated else "synthetic"
     for number, case in enumerate(cases):
-        shown = picture(case, "synthetic", {"truth": case.labels}, simulated=True)
+        shown = picture(case, "synthetic", {"truth": case.labels}, simulated=simulated)
         image = Picture.open(io.BytesIO(base64.b64decode(shown.png))).convert("RGB")
         scale = CELL / max(image.size)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -150,5 +158,5 @@ def contact_sheet(cases: Sequence[Case]) -> Picture.Image:
         for outline in shown.outlines:
             for path in outline.paths:
                 draw.line([(x + px * scale, y + py * scale) for px, py in path], fill=OUTLINE, width=1)
-        draw.text((x + 3, y + CELL + 1), f"synthetic: {case.origin.engine}"[: CELL // 7], fill=(220, 220, 220))
+        draw.text((x + 3, y + CELL + 1), f"{word}: {case.origin.engine}"[: CELL // 7], fill=(220, 220, 220))
     return sheet
