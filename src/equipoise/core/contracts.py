@@ -61,7 +61,7 @@ class FitRecord:
     distinct_synthetic
         Different synthetic cases among them.
     seconds
-        Wall-clock time.
+        Wall-clock time; 0 in a model that was read from its file.
     curve
         ``(step, training loss, validation score or NaN)``.
     best_step
