@@ -20,7 +20,8 @@ def test_a_network_that_copies_gives_the_image_back(
     image = rng_for(0, "window").normal(size=(2, *shape)).astype(np.float32)
     out = predict_windows(image, window, overlap, 3, 2, lambda patches: patches)
     assert out.dtype == np.float32
-    np.testing.assert_allclose(out, image, atol=2e-6)
+    # Dozens of windows are summed in single precision (2^-23 = 1.2e-7 each).
+    np.testing.assert_allclose(out, image, rtol=6e-6, atol=6e-6)
 
 
 @given(st.integers(1, 500), st.integers(1, 100), st.floats(0, 0.9))
