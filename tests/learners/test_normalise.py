@@ -8,7 +8,7 @@ import pytest
 from equipoise.core import Image, Split, rng_for
 from equipoise.errors import DataError, LeakageError
 from equipoise.learners.normalise import LIMIT, Normaliser
-from equipoise.testing.learner_contract import disc_case, patients
+from equipoise.testing.disc_cases import disc_case, patients
 
 SPLIT = Split(patients(0, 1), patients(10), patients(20))
 

@@ -11,7 +11,7 @@ from equipoise.core import Draw, Image, LabelMap, rng_for
 from equipoise.errors import TrainingError
 from equipoise.learners.normalise import Normaliser
 from equipoise.learners.patches import Prepared, PreparedCases, batch_of, cut, place, prepare
-from equipoise.testing.learner_contract import SCHEME, disc_case
+from equipoise.testing.disc_cases import SCHEME, disc_case
 
 
 def numbered(shape: tuple[int, int, int]) -> Prepared:

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from cluster_work import die_once
 
 from equipoise.errors import EquipoiseError, PlanError, UnknownKindError, WorkspaceError
 from equipoise.runners import InProcess, Processes, make_runner
@@ -12,15 +13,6 @@ from equipoise.runners import InProcess, Processes, make_runner
 
 def square(x: int) -> tuple[int, str]:
     return x * x, os.environ.get("OMP_NUM_THREADS", "")
-
-
-def die_once(task: tuple[str, int]) -> int:
-    folder, number = task
-    mark = Path(folder) / f"{number}"
-    if number == 3 and not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
 
 
 def die_always(_: int) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from coverage_grid import GRID, Cell, Result, expected_student_width, simulate
+from scipy.special import stdtrit
 
-#: Lowest true coverage that we accept for a nominal 95 %.
-FLOOR = 0.935
+#: Lowest true coverage that we accept for a nominal 95 %: a test at 5 % whose true level is within 4 to 6 % counts as
+#: undisturbed (Cochran, Biometrics 1954;10:417).
+FLOOR = 0.94
 QUICK = 300
 SLOW = 2000
 
@@ -23,7 +25,7 @@ def _error(rate: float, repetitions: int) -> float:
 
 
 def _require_calibrated(cell: Cell, result: Result, repetitions: int) -> None:
-    # Two standard errors of the simulation below the floor: a method that truly covers 93.5 % passes 39 times in 40.
+    # Two standard errors of the simulation below the floor: a method that truly covers 94 % passes 39 times in 40.
     assert result.covered >= FLOOR - 2 * _error(FLOOR, repetitions)
     assert result.rejected <= 1 - FLOOR + 2 * _error(FLOOR, repetitions)
     # Never wider than the rule that counts the interaction twice; Monte Carlo error of the widths is below 1.5 %.
@@ -46,11 +48,25 @@ def test_interval_covers(cell: Cell) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", [cell for cell in GRID if cell.law != "normal"], ids=str)
 def test_interval_covers_other_laws(cell: Cell) -> None:
-    # Skewness -2 at 20 patients with nothing else varying is where the interval falls short: measured 91 %, and said
-    # so in docs/statistics.md. The plain bootstrap has 89 % there.
-    hardest = cell.law == "skewed" and cell.patients == 20 and cell.sd_replicates == 0
-    floor = 0.90 if hardest else FLOOR
+    # Where nothing but skewed patients varies, no symmetric interval of a mean reaches 95 %: there Student's t on the
+    # same law, which is exact for normal patients, is what can be asked for.
+    floor = min(FLOOR, student_coverage(cell.patients)) if cell.law == "skewed" and cell.sd_replicates == 0 else FLOOR
     assert simulate(cell, SLOW, seed=2).covered >= floor - 2 * _error(floor, SLOW)
+
+
+def student_coverage(patients: int, trials: int = 100_000) -> float:
+    """Coverage of Student's interval for the mean of exponential patients, known to 0.1 points."""
+    rng, held = np.random.default_rng(patients), 0
+    for _ in range(10):
+        x = 1 - rng.exponential(size=(trials // 10, patients))
+        half = stdtrit(patients - 1, 0.975) * x.std(axis=1, ddof=1) / np.sqrt(patients)
+        held += int((np.abs(x.mean(axis=1)) <= half).sum())
+    return held / trials
+
+
+def test_skewed_patients_cost_student_as_much() -> None:
+    assert student_coverage(20) == pytest.approx(0.918, abs=3 * _error(0.918, 100_000))
+    assert student_coverage(100) == pytest.approx(0.942, abs=3 * _error(0.942, 100_000))
 
 
 def test_plain_bootstrap_over_three_replicates_does_not_cover() -> None:

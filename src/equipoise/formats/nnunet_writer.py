@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from equipoise.core.case import Case
 from equipoise.core.image import Image
 from equipoise.core.labels import LabelMap, LabelScheme
 from equipoise.errors import DataError, GeometryMismatchError, LabelError, PlanError, WorkspaceError, WorkspaceFullError
+from equipoise.formats.nnunet_labels import LabelCode, label_code
 from equipoise.formats.pictures import write_png
 from equipoise.formats.volumes import write_volume
 
@@ -30,33 +30,6 @@ Progress = Callable[[int, int], None]
 _COLUMNS = (
     "file", "case", "origin", "patient", "site", "scanner", "modality", "licence", "engine", "seed", "parents", "spec"
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Code:
-    """How labels become one number per voxel.
-
-    Parameters
-    ----------
-    names
-        In nnU-Net's order: a label stands before those that lie inside it.
-    values
-        The number of each, 1 to n.
-    covers
-        The numbers that belong to each: its own and those of the labels inside it.
-    ignore
-        The number of voxels that do not count, where there are any.
-    """
-
-    names: tuple[str, ...]
-    values: Mapping[str, int]
-    covers: Mapping[str, tuple[int, ...]]
-    ignore: int | None
-
-    @property
-    def nested(self) -> bool:
-        """Whether some label lies inside another."""
-        return any(len(c) > 1 for c in self.covers.values())
 
 
 def write_nnunet(
@@ -110,7 +83,7 @@ def write_nnunet(
     target = _require_target(Path(path).expanduser())
     scheme = _require_alike(everything, channel_names)
     chosen = _chosen(scheme, labels)
-    code = _code(everything, chosen)
+    code = label_code(everything, chosen)
     files = _file_names(everything)
     as_png = all(_is_picture(case.image) for case in everything)
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
@@ -186,47 +159,6 @@ def _chosen(scheme: LabelScheme, labels: Sequence[str] | None) -> tuple[str, ...
     return names
 
 
-def _code(cases: Sequence[Case], names: tuple[str, ...]) -> _Code:
-    """Return the numbers of the labels, after looking at how they overlap in all cases."""
-    meet = np.zeros((len(names), len(names)), bool)
-    outside = np.zeros_like(meet)  # outside[a, b]: some voxel is a and not b
-    clash: dict[tuple[int, int], Case] = {}
-    ignored = False
-    for case in cases:
-        masks = [case.labels.mask(n) for n in names]
-        ignored = ignored or case.labels.ignore is not None
-        for a, one in enumerate(masks):
-            for b, other in enumerate(masks):
-                meet[a, b] |= bool((one & other).any())
-                outside[a, b] |= bool((one & ~other).any())
-                if meet[a, b]:
-                    clash.setdefault((a, b), case)
-    # b lies inside a: they meet, and no voxel is b without being a. Two equal labels are taken in the scheme's order.
-    inside = meet & ~outside.T
-    for a in range(len(names)):
-        inside[a, : a + 1] &= ~inside[: a + 1, a]
-        for b in range(a):
-            if meet[a, b] and not inside[a, b] and not inside[b, a]:
-                raise _overlap(names[b], names[a], clash[b, a])
-    order = sorted(range(len(names)), key=lambda n: int(inside[:, n].sum()))
-    values = {names[n]: value for value, n in enumerate(order, 1)}
-    covers = {
-        names[a]: tuple(sorted([values[names[a]], *(values[names[b]] for b in range(len(names)) if inside[a, b])]))
-        for a in order
-    }
-    return _Code(tuple(names[n] for n in order), values, covers, len(names) + 1 if ignored else None)
-
-
-def _overlap(one: str, other: str, case: Case) -> LabelError:
-    return LabelError(
-        f"labels {one!r} and {other!r} overlap in case {case.id!r}, and neither lies inside the other in every case",
-        file=case.file,
-        why="nnU-Net stores one number per voxel: its regions hold nested labels, and a prediction of half-overlapping "
-        "ones could not be stored",
-        fix=f"write one data set per label (`labels=[{one!r}]`), or cut the masks so that one lies inside the other",
-    )
-
-
 def _file_names(cases: Sequence[Case]) -> dict[str, str]:
     """Return a file name for each case: its id where that is one, else the id with what files cannot hold replaced."""
     names: dict[str, str] = {}
@@ -250,8 +182,8 @@ def _is_picture(image: Image) -> bool:
     return shape[3] == 1 and shape[0] in (1, 3) and image.voxels.dtype == np.uint8 and in_pixels
 
 
-def _write_case(folder: Path, case: Case, file: str, code: _Code, as_png: bool) -> None:
-    array, values = case.image.array, _numbers(case, code)
+def _write_case(folder: Path, case: Case, file: str, code: LabelCode, as_png: bool) -> None:
+    array, values = case.image.array, code.numbers(case)
     if as_png:
         write_png(folder / "imagesTr" / f"{file}_0000.png", array)
         write_png(folder / "labelsTr" / f"{file}.png", values[None])
@@ -262,19 +194,8 @@ def _write_case(folder: Path, case: Case, file: str, code: _Code, as_png: bool) 
     write_volume(folder / "labelsTr" / f"{file}.nii.gz", values, geometry)
 
 
-def _numbers(case: Case, code: _Code) -> np.ndarray:
-    """Return one number per voxel, shape ``(I, J, K)``: of the innermost label, for nested ones."""
-    truth = case.labels
-    values = np.zeros(truth.geometry.shape, np.uint8 if len(code.names) < 255 else np.uint16)
-    for name in code.names:
-        values[truth.mask(name)] = code.values[name]
-    if code.ignore is not None:
-        values[truth.ignored()] = code.ignore
-    return values
-
-
 def _description(
-    cases: Sequence[Case], name: str, channel_names: Sequence[str], code: _Code, as_png: bool
+    cases: Sequence[Case], name: str, channel_names: Sequence[str], code: LabelCode, as_png: bool
 ) -> dict[str, Any]:
     """Return the content of ``dataset.json``."""
     labels: dict[str, int | list[int]] = {"background": 0}

@@ -20,6 +20,9 @@ class Runner(Protocol):
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
         """Yield ``(index of the task, its result)`` as they finish, in any order."""
 
+    def slots(self) -> int:
+        """Return how many tasks run at the same time."""
+
     def close(self) -> None:
         """End the processes that were started."""
 

@@ -43,6 +43,10 @@ class InProcess:
         for index, task in enumerate(tasks):
             yield index, function(task)
 
+    def slots(self) -> int:
+        """Return 1: one task after the other."""
+        return 1
+
     def close(self) -> None:
         """Do nothing: there is nothing to end."""
 
@@ -75,6 +79,10 @@ class Processes:
                     why="most often the machine ran out of memory",
                     fix="use fewer --workers or a smaller batch, then `equipoise resume`; finished tasks are kept",
                 )
+
+    def slots(self) -> int:
+        """Return the number of processes."""
+        return self.workers
 
     def close(self) -> None:
         """End the processes."""

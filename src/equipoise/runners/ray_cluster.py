@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import pickle
 import platform
 import secrets
-import signal
-import socket
-import threading
 import time
 import weakref
 from collections import Counter, deque
@@ -23,12 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
-from equipoise import __version__
-from equipoise.errors import EquipoiseError, MissingDependencyError, PlanError, WorkspaceError
+from equipoise.errors import EquipoiseError, PlanError, WorkspaceError
 from equipoise.runners.local import ONE_THREAD
-from equipoise.runners.ray_worker import Terms, attempt, opened, place_forget, place_of, versions
+from equipoise.runners.ray_connection import import_ray, join
+from equipoise.runners.ray_tasks import UnderWay, fetched
+from equipoise.runners.ray_worker import Terms, attempt, opened, versions
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -37,7 +34,6 @@ _FOLDER = attrgetter("context.objects")
 """Where a task of an experiment names the folder that the driver and every worker must share."""
 
 _LOG = logging.getLogger(__name__)
-_ANSWER_WITHIN_S = 10.0
 _LOOK_EVERY_S = 5.0
 _PAUSE_BEFORE_RETRY_S = 1.0
 
@@ -90,6 +86,11 @@ class RayCluster:
         while self._leave:
             self._leave.pop()()
 
+    def slots(self) -> int:
+        """Return how many tasks the cluster runs for this runner at once; joins it to see."""
+        there = self._slots(self._joined())
+        return min(self.workers, there) if self.workers else there
+
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
         """Yield ``(index of the task, its result)`` as they finish, in any order.
 
@@ -112,8 +113,7 @@ class RayCluster:
         """
         if not tasks:
             return
-        ray = _ray()
-        self._join(ray)
+        ray = self._joined()
         # Ray's own retries never end for a task that runs out of memory, and do not say how many there were.
         remote = ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=0, scheduling_strategy="SPREAD")(attempt)
         with _marked(tasks) as mark:
@@ -126,9 +126,16 @@ class RayCluster:
                 work = pickle.dumps((function, tasks[index]))
                 return remote.options(runtime_env=kind).remote(place, terms, work)
 
-            yield from self._results(ray, _UnderWay(ray, submit), len(tasks))
+            yield from self._results(ray, UnderWay(ray, submit, _LOOK_EVERY_S), len(tasks))
 
-    def _results(self, ray: Any, under_way: _UnderWay, count: int) -> Iterator[tuple[int, Any]]:
+    def _joined(self) -> Any:
+        """Return Ray, connected to the cluster or started here."""
+        ray = import_ray()
+        if not ray.is_initialized():
+            self._leave.append(weakref.finalize(self, join(ray, self.address, self.workers)))
+        return ray
+
+    def _results(self, ray: Any, under_way: UnderWay, count: int) -> Iterator[tuple[int, Any]]:
         """Keep the cluster busy, hand over what is finished, and submit again what was lost."""
         waiting, tried = deque(range(count)), Counter[int]()
         try:
@@ -136,7 +143,7 @@ class RayCluster:
                 for index in self._next(ray, waiting, len(under_way.tasks)):
                     under_way.add(index)
                 done, _ = ray.wait(list(under_way.tasks), num_returns=1, timeout=_LOOK_EVERY_S)
-                ended = [(under_way.tasks[reference], _fetched(ray, reference)) for reference in done]
+                ended = [(under_way.tasks[reference], fetched(ray, reference)) for reference in done]
                 under_way.forget(done)
                 for index, answer in [*ended, *under_way.stranded()]:
                     if isinstance(answer, bytes):
@@ -151,25 +158,6 @@ class RayCluster:
             if ray.is_initialized():
                 under_way.cancel(list(under_way.tasks))
                 under_way.end()
-
-    def _join(self, ray: Any) -> None:
-        """Connect to the cluster, or start one here; nothing to do where Ray is initialised."""
-        if ray.is_initialized():
-            return
-        address = self.address or os.environ.get("RAY_ADDRESS") or "local"
-        here: dict[str, Any] = {}
-        if address == "local":
-            here = {"num_cpus": self.workers or len(os.sched_getaffinity(0)), "include_dashboard": False}
-            _own_token()
-        before = signal.getsignal(signal.SIGTERM)
-        _talk(ray, False)
-        try:
-            _require_answer(address)
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
-        except Exception as error:  # Ray raises a bare Exception in some of its ways to fail
-            _leave(ray, before)
-            _refuse_address(ray, address, error)
-        self._leave.append(weakref.finalize(self, _leave, ray, before))
 
     def _next(self, ray: Any, waiting: deque[int], running: int) -> Iterator[int]:
         """Take from ``waiting`` what may be submitted now.
@@ -222,99 +210,6 @@ class RayCluster:
         )
 
 
-class _UnderWay:
-    """The tasks that Ray has, and on which machine each of them runs.
-
-    Ray itself ends a task whose machine refuses the connection. Where a machine goes silent (its power or its network
-    is gone) Ray strikes it off its list after about a minute, and the caller of a task there goes on waiting. So every
-    worker leaves the name of its machine in the cluster's key-value store, and what ran on a machine that was struck
-    off is taken for lost.
-    """
-
-    def __init__(self, ray: Any, submit: Callable[[int, str, int], Any]) -> None:
-        self.ray = ray
-        self.submit = submit
-        self.tasks: dict[Any, int] = {}
-        self._places: dict[Any, str] = {}
-        self._prefix = f"equipoise-{secrets.token_hex(8)}-"
-        self._submitted = 0
-        self._losses = 0
-        self._gone = self._dealt_with = self._dead_machines()
-        self._look_at = time.monotonic() + _LOOK_EVERY_S
-
-    def add(self, index: int) -> None:
-        """Submit a task."""
-        self._submitted += 1
-        place = f"{self._prefix}{self._submitted}"
-        reference = self.submit(index, place, self._losses)
-        self.tasks[reference], self._places[reference] = index, place
-
-    def forget(self, references: Sequence[Any]) -> None:
-        """Drop tasks that have ended."""
-        for reference in references:
-            del self.tasks[reference]
-            place_forget(self._places.pop(reference))
-
-    def cancel(self, references: Sequence[Any]) -> None:
-        """End tasks, those that run by killing their worker."""
-        for reference in references:
-            self.ray.cancel(reference, force=True)
-
-    def stranded(self) -> list[tuple[int, Exception | None]]:
-        """Return the tasks that a lost machine has taken with it: with an error if they had begun there, else None."""
-        if time.monotonic() < self._look_at:
-            return []
-        self._look_at = time.monotonic() + _LOOK_EVERY_S
-        before, self._gone = self._gone, self._dead_machines()
-        # Gone for one look already: by now the other machines have heard of it and send nothing there any more.
-        fresh = (self._gone & before) - self._dealt_with
-        if not fresh:
-            return []
-        self._dealt_with = self._dealt_with | fresh
-        self._losses += 1
-        # A task that has told no machine may wait for an answer of the lost one: it is submitted anew, at no cost.
-        places = {reference: place_of(place) for reference, place in self._places.items()}
-        left = [reference for reference, machine in places.items() if machine is None or machine in self._gone]
-        error = self.ray.exceptions.NodeDiedError("the machine went silent")
-        found = [(self.tasks[reference], error if places[reference] else None) for reference in left]
-        self.cancel(left)
-        self.forget(left)
-        return found
-
-    def end(self) -> None:
-        """Remove what the workers have left in the key-value store."""
-        with contextlib.suppress(Exception):  # of no weight, and must not hide the error that led here
-            for place in self._places.values():
-                place_forget(place)
-
-    def _dead_machines(self) -> set[str]:
-        return {node["NodeID"] for node in self.ray.nodes() if not node["Alive"]}
-
-
-def _fetched(ray: Any, reference: Any) -> bytes | Exception:
-    """Return what a finished task sent, or the exception that says that its worker or machine is gone."""
-    lost = ray.exceptions
-    try:
-        answer: bytes | Exception = ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        # `attempt` catches all that a task may raise, so it was the worker that could not even start it.
-        last = str(error.cause).strip().splitlines()[-1:] or [type(error.cause).__name__]
-        raise EquipoiseError(
-            f"a worker of the Ray cluster cannot run equipoise: {last[0]}",
-            fix=f"install the same version on every machine: pip install 'equipoise[ray]=={__version__}', in the "
-            "environment that `ray start` was called in",
-        ) from error
-    except (lost.WorkerCrashedError, lost.NodeDiedError, lost.OutOfMemoryError, lost.ObjectLostError) as error:
-        answer = error
-    except ray.exceptions.RayError as error:
-        raise EquipoiseError(
-            f"the Ray cluster failed: {type(error).__name__}: {str(error).strip().splitlines()[0]}",
-            fix="look at `ray status` and at /tmp/ray/session_latest/logs on the head, then `equipoise resume`; "
-            "finished tasks are kept",
-        ) from error
-    return answer
-
-
 @contextlib.contextmanager
 def _marked(tasks: Sequence[Any]) -> Iterator[str | None]:
     """Put a file of a new name into the folder that the tasks share: only who sees this very folder sees it."""
@@ -337,73 +232,3 @@ def _marked(tasks: Sequence[Any]) -> Iterator[str | None]:
         yield str(mark)
     finally:
         mark.unlink(missing_ok=True)
-
-
-def _ray() -> Any:
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError as error:
-        raise MissingDependencyError(
-            "running on several machines needs ray", fix="pip install 'equipoise[ray]'"
-        ) from error
-    return ray
-
-
-def _own_token() -> None:
-    """Give a Ray of our own a password that lives in this process, where nobody has set another.
-
-    Ray would write one into the home folder for good.
-    """
-    known = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-    if not any(name in os.environ for name in known) and not (Path.home() / ".ray" / "auth_token").exists():
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-
-
-def _leave(ray: Any, before: Any) -> None:
-    """Disconnect, stop what we started, and give back the SIGTERM handler that Ray took."""
-    ray.shutdown()
-    _talk(ray, True)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
-
-
-def _talk(ray: Any, aloud: bool) -> None:
-    """Let Ray print what its machines tell about lost workers, or not.
-
-    It goes to the standard output, where ``--json`` has its place, and ``log_to_driver`` does not turn it off; this is
-    the switch that Ray's own debugger uses. What a user must know is in our error; the rest is in Ray's log files.
-    """
-    ray._private.worker._worker_logs_enabled = aloud
-
-
-def _require_answer(address: str) -> None:
-    """Raise `OSError` where nothing listens at ``HOST:PORT``: Ray would try for minutes, and say so line by line."""
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit() and "/" not in host:
-        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_WITHIN_S).close()
-
-
-def _refuse_address(ray: Any, address: str, error: Exception) -> NoReturn:
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if address == "local":
-        raise EquipoiseError(
-            f"Ray could not be started on this machine: {said}", fix="use `--on processes`, which needs no Ray"
-        ) from error
-    if isinstance(error, getattr(ray.exceptions, "AuthenticationError", ())):
-        raise EquipoiseError(
-            f"the Ray cluster at {address} wants its token: {said}",
-            fix="export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN with the token that the head was started with",
-        ) from error
-    if type(error) is ConnectionError:  # something listens there, or `_require_answer` had raised one of its subclasses
-        raise EquipoiseError(
-            f"what answers at {address} does not let us in: {said}",
-            fix="export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN with the token that the head was started with; if they "
-            "are right, look at `ray status` on the head",
-        ) from error
-    raise EquipoiseError(
-        f"no Ray cluster can be joined at {address}: {said}",
-        fix="start its head with `ray start --head --port=6379`, join this machine with "
-        "`ray start --address=HOST:6379`, then export RAY_ADDRESS=HOST:6379; without RAY_ADDRESS Ray runs on this "
-        "machine only",
-    ) from error

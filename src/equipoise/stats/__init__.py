@@ -11,20 +11,15 @@ from __future__ import annotations
 
 from equipoise.stats.bootstrap import by_patient, patient_bootstrap
 from equipoise.stats.crossed import CrossedDraws, crossed_draws
-from equipoise.stats.curves import (
-    ExchangeRate,
-    Interval,
-    NullLaw,
-    PowerLaw,
-    exchange_rate,
-    fit_power_law,
-    null_law,
-)
 from equipoise.stats.equivalence import Equivalence, NonInferiority, Verdict, non_inferiority, tost, verdict
+from equipoise.stats.exchange import ExchangeRate, exchange_rate
+from equipoise.stats.interval import Interval
 from equipoise.stats.multiplicity import bonferroni_level, holm
+from equipoise.stats.null_law import NullLaw, null_law
 from equipoise.stats.paired import Difference, Estimate, mean_interval, paired_difference
 from equipoise.stats.permutation import sign_flip
 from equipoise.stats.power import PlannedPower, minimum_detectable_difference, planned_power, power_at
+from equipoise.stats.power_law import PowerLaw, fit_power_law
 from equipoise.stats.variance import VarianceComponents, variance_components
 
 __all__ = [

@@ -59,6 +59,25 @@ def as_replicates(values: ArrayLike, name: str) -> Floats:
     return array
 
 
+def as_score_draws(n: Sequence[float], score_draws: ArrayLike) -> tuple[Floats, Floats]:
+    """Return sizes, shape (S,), and the draws of their scores, shape (B, S), with B of 2 or more and no NaN.
+
+    Raises
+    ------
+    DataError
+        If a size is not positive, a draw is NaN, or there is not one column per size.
+    """
+    sizes, scores = as_floats(n, "n"), as_floats(score_draws, "score_draws")
+    if sizes.ndim != 1 or sizes.size == 0 or not (sizes > 0).all():
+        raise DataError(f"n must list positive numbers of real cases, got {sizes.tolist()}.")
+    if scores.ndim != 2 or scores.shape[1] != sizes.size or len(scores) < 2 or np.isnan(scores).any():
+        raise DataError(
+            f"score_draws must have shape (draws, {sizes.size}) without NaN, got {scores.shape}.",
+            fix="give one column per size, from crossed_draws(...).draws",
+        )
+    return sizes, scores
+
+
 def require_generator(rng: object) -> np.random.Generator:
     """Return ``rng`` if it is a `numpy.random.Generator`, else raise `DataError`."""
     if not isinstance(rng, np.random.Generator):
@@ -86,6 +105,13 @@ def require_fraction(value: float, name: str) -> float:
     if not 0.0 < value < 1.0:
         raise PlanError(f"{name} must lie strictly between 0 and 1, got {value}.", fix=f"write 95 % as {name}=0.95")
     return float(value)
+
+
+def require_size(n: float) -> float:
+    """Return ``n`` if it is a positive finite number of cases."""
+    if not (np.isfinite(n) and n > 0):
+        raise DataError(f"a number of cases must be positive and finite, got {n}.")
+    return float(n)
 
 
 def require_margin(margin: float) -> float:

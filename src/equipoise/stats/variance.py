@@ -6,6 +6,7 @@ two intervals check each other.
 
 References
 ----------
+Williams JS. A confidence interval for variance components. Biometrika 1962;49:278 (Tukey's interval of 1951).
 Searle SR, Casella G, McCulloch CE. Variance Components. Wiley 1992, sections 4.2 and 4.4.
 Satterthwaite FE. An approximate distribution of estimates of variance components. Biometrics 1946;2:110.
 Baayen RH, Davidson DJ, Bates DM. Mixed-effects modeling with crossed random effects. J Mem Lang 2008;59:390.
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
+from scipy.special import chdtri, fdtri, stdtrit
 
 from equipoise.errors import DataError
 from equipoise.stats.inputs import as_replicates, require_fraction
@@ -33,6 +34,9 @@ class VarianceComponents:
         Grand mean, in the units of the metric.
     replicate, patient, interaction
         Variances, in squared units; a negative moment estimate is reported as 0. The interaction holds what remains.
+    replicate_interval, patient_interval, interaction_interval
+        Interval of each variance at ``level``, in squared units: Williams and Tukey's for the first two, the exact one
+        of chi-square for the last; a bound below 0 is reported as 0.
     standard_error
         Of the grand mean, in the units of the metric.
     degrees_of_freedom
@@ -47,6 +51,9 @@ class VarianceComponents:
     replicate: float
     patient: float
     interaction: float
+    replicate_interval: tuple[float, float]
+    patient_interval: tuple[float, float]
+    interaction_interval: tuple[float, float]
     standard_error: float
     degrees_of_freedom: float
     low: float
@@ -112,12 +119,19 @@ def variance_components(values: ArrayLike, level: float = 0.95) -> VarianceCompo
     spread = float(((weights * used) ** 2 / freedom).sum())
     df = (variance * k * p) ** 2 / spread if spread > 0 else float(p - 1)
     error = float(np.sqrt(variance))
-    half = error * float(stdtrit(df, 0.5 + require_fraction(level, "level") / 2))
+    tail = (1 - require_fraction(level, "level")) / 2
+    half = error * float(stdtrit(df, 1 - tail))
     return VarianceComponents(
         mean=mean,
         replicate=max(0.0, (ms_a - ms_e) / p),
         patient=max(0.0, (ms_b - ms_e) / k),
         interaction=ms_e,
+        replicate_interval=_component(ms_a, ms_e, k - 1, freedom[2], p, tail),
+        patient_interval=_component(ms_b, ms_e, p - 1, freedom[2], k, tail),
+        interaction_interval=(
+            float(ms_e * freedom[2] / chdtri(freedom[2], tail)),
+            float(ms_e * freedom[2] / chdtri(freedom[2], 1 - tail)),
+        ),
         standard_error=error,
         degrees_of_freedom=float(df),
         low=mean - half,
@@ -127,3 +141,17 @@ def variance_components(values: ArrayLike, level: float = 0.95) -> VarianceCompo
         replicates=k,
         excluded=excluded,
     )
+
+
+def _component(square: float, rest: float, df: float, df_rest: float, each: int, tail: float) -> tuple[float, float]:
+    """Return Williams and Tukey's interval of the variance ``(square - rest) / each`` of two expected mean squares.
+
+    Its coverage is at least the nominal level less one tail for any true variance, and in practice the level.
+    """
+    spread = square * df / each
+    bounds = (
+        (spread - rest * float(fdtri(df, df_rest, at)) * df / each) / float(chdtri(df, 1 - at))
+        for at in (1 - tail, tail)
+    )
+    low, high = (max(0.0, float(bound)) for bound in bounds)
+    return low, high
