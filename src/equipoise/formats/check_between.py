@@ -20,7 +20,7 @@ WILD_SPACING, WILD_SIZE = 3.0, 4.0
 """Factors from the median beyond which one case's voxel size, or number of voxels along an axis, is an outlier."""
 
 _GROUP = 8
-"""Images that a site needs before its mean image means anything."""
+"""Images that a site needs to be compared with another."""
 
 
 def mixtures(seen: Sequence[Seen]) -> list[Finding]:
@@ -124,17 +124,22 @@ def orientations(seen: Sequence[Seen]) -> list[Finding]:
             findings.append(_masks_turned(drawn, *found))
     sites: dict[tuple[str, str], list[Seen]] = defaultdict(list)
     for s in seen:
-        if s.thumbnail is not None:
+        if s.thumbnails is not None:
             sites[s.opened.part, s.case.site or ""].append(s)
-    large = {name: group for name, group in sites.items() if len(group) >= _GROUP}
-    means = {
-        name: np.mean([s.thumbnail for s in group if s.thumbnail is not None], axis=0) for name, group in large.items()
-    }
-    for one, two in combinations(sorted(large, key=lambda n: -len(large[n])), 2):
-        turn = turned_against(means[two], means[one])
+    large = sorted((group for group in sites.values() if len(group) >= _GROUP), key=lambda group: -len(group))
+    for most, few in combinations(large, 2):
+        turn = turned_against(_by_patient(few), _by_patient(most))
         if turn is not None:
-            findings.append(_images_turned(large[two], large[one], turn))
+            findings.append(_images_turned(few, most, turn))
     return findings
+
+
+def _by_patient(site: Sequence[Seen]) -> list[list[Mapping[str, np.ndarray]]]:
+    """Return the thumbnails of each patient's pictures."""
+    patients: dict[str, list[Mapping[str, np.ndarray]]] = defaultdict(list)
+    for s in site:
+        patients[s.case.patient].append(s.thumbnails or {})
+    return list(patients.values())
 
 
 def _masks_turned(drawn: list[Seen], turn: int, share: float) -> Finding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,25 +11,19 @@ import numpy as np
 
 from equipoise.core.case import Case
 from equipoise.core.labels import ClassLabel, LabelMap
-from equipoise.errors import DataError, LabelError
+from equipoise.errors import DataError
 from equipoise.formats.check_listing import Opened
+from equipoise.formats.check_swapped import image_is_mask, one_file, picture_as_mask, two_values
 from equipoise.formats.finding import Finding, from_error
 from equipoise.formats.likeness import perceptual_hash
 from equipoise.formats.masks import mask_numbers
-from equipoise.formats.orientation import mask_contrasts, thumbnail
-from equipoise.formats.pictures import LOSSY_SUFFIXES
+from equipoise.formats.orientation import mask_contrasts, thumbnails
 
 TINY = 10
 """Voxels. Below it one voxel more or less moves Dice by more than .05."""
 
 FULL = 0.95
 """Share of the image above which a mask is more likely inverted than true."""
-
-MANY = 32
-"""Different numbers above which a mask is no label scheme: it holds instances, soft edges, or a picture."""
-
-_AS_DRAWN, _AS_PICTURE = 0.9, 0.5
-"""A soft-edged mask has most pixels at its two extremes; in a picture fewer than half of neighbours are equal."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,8 +40,8 @@ class Seen:
         Perceptual hash; ``None`` where the image shows nothing.
     foreground
         Voxels per label; ``None`` where there is no label map that could be read.
-    thumbnail
-        32 x 32, standardised; ``None`` where the image shows nothing or is a volume.
+    thumbnails
+        See `orientation.thumbnails`; ``None`` where the image shows nothing or is a volume.
     contrasts
         How well the mask fits as it is and turned, see `orientation.mask_contrasts`.
     """
@@ -57,7 +50,7 @@ class Seen:
     digest: str
     look: str | None
     foreground: Mapping[str, int] | None
-    thumbnail: np.ndarray | None
+    thumbnails: Mapping[str, np.ndarray] | None
     contrasts: np.ndarray | None
 
     @property
@@ -87,11 +80,11 @@ def look_at(opened: Opened, again: str) -> tuple[Seen | None, list[Finding]]:
         return None, [_unread(error, case, again)]
     findings = _image_findings(case, array)
     shows = not any(f.code in ("constant", "not-finite") for f in findings)
-    two = shows and _two_values(array, opened)
+    two = shows and two_values(array, opened)
     masks, problem = _masks_of(opened, two, again)
     findings += problem
     if two and not any(f.code == "swapped" for f in findings):
-        findings.append(_image_is_mask(case))
+        findings.append(image_is_mask(case))
     foreground = None
     if masks is not None:
         foreground = dict(zip(case.labels.scheme.names, np.count_nonzero(masks, axis=(1, 2, 3)).tolist(), strict=True))
@@ -103,7 +96,7 @@ def look_at(opened: Opened, again: str) -> tuple[Seen | None, list[Finding]]:
         perceptual_hash(array) if shows else None,
         foreground,
         # The voxel order of a volume is the file's own business: its affine says which way is up.
-        thumbnail(array) if shows and array.shape[3] == 1 else None,
+        thumbnails(array, masks) if shows and array.shape[3] == 1 else None,
         mask_contrasts(array, masks) if shows and masks is not None else None,
     )
     return seen, findings
@@ -147,16 +140,6 @@ def _image_findings(case: Case, array: np.ndarray) -> list[Finding]:
     return []
 
 
-def _two_values(array: np.ndarray, opened: Opened) -> bool:
-    """Return whether an image holds two values only, allowing for what JPEG adds around edges."""
-    low, high = array.min(), array.max()
-    lossy = any(p.name.lower().endswith(LOSSY_SUFFIXES) for p in opened.row.images)
-    if not lossy:
-        return bool(np.all((array == low) | (array == high)))
-    dark, bright = float(np.mean(array <= 8)), float(np.mean(array >= 247))
-    return min(dark, bright) > 0.005 and dark + bright >= 0.97
-
-
 def _masks_of(opened: Opened, two: bool, again: str) -> tuple[np.ndarray | None, list[Finding]]:
     """Return the masks as bool, shape ``(L, I, J, K)``, or `None` and what hinders it."""
     case = opened.case
@@ -169,9 +152,8 @@ def _masks_of(opened: Opened, two: bool, again: str) -> tuple[np.ndarray | None,
                 findings.append(_mask_problem(error, opened, two, again))
     if not isinstance(case.truth, LabelMap):
         return None, findings
-    same = next((p for files in opened.row.masks.values() for p in files if p in opened.row.images), None)
-    if same is not None:
-        return None, [*findings, _one_file(case, same)]
+    if same := one_file(opened):
+        return None, [*findings, same]
     try:
         masks = case.truth.masks()
         case.truth.ignored()
@@ -182,87 +164,8 @@ def _masks_of(opened: Opened, two: bool, again: str) -> tuple[np.ndarray | None,
 
 def _mask_problem(error: DataError, opened: Opened, two: bool, again: str) -> Finding:
     """Return the finding of a mask that no rule can read: often it is a picture, put where the mask should be."""
-    case = opened.case
-    if isinstance(error, LabelError) and error.file and (count := _numbers_of_picture(Path(error.file))):
-        return _swapped(case, Path(error.file), count) if two else _mask_is_image(case, error.file, count)
-    return replace(_unread(error, case, again), shown=(replace(case, truth=None),))
-
-
-def _numbers_of_picture(file: Path) -> int:
-    """Return how many different numbers a mask file holds if it looks like a picture, else 0."""
-    try:
-        numbers = mask_numbers(file)
-    except DataError:
-        return 0
-    values = numbers.values
-    found, counts = np.unique(values, return_counts=True)
-    if found.size <= MANY:
-        return 0
-    if counts[[0, -1]].sum() >= _AS_DRAWN * values.size:
-        return 0
-    alike = values[1:] == values[:-1]
-    drawn = (values[1:] != found[np.argmax(counts)]) | (values[:-1] != found[np.argmax(counts)])
-    return int(found.size) if alike[drawn].mean() < _AS_PICTURE else 0
-
-
-def _swapped(case: Case, mask: Path, count: int) -> Finding:
-    image = Path(case.file or "image")
-    beside = image.with_name(f"exchange-{image.name}")
-    commands = [("mv", image, beside), ("mv", mask, image), ("mv", beside, mask)]
-    fix = " && ".join(shlex.join(map(str, c)) for c in commands)
-    if image.suffix != mask.suffix:
-        fix = "exchange the two names in the table, or the two patterns in the plan"
-    return Finding(
-        "swapped",
-        "error",
-        case.file,
-        f"case {case.id!r}: the image holds two values only, and the mask {mask.name} holds {count}: "
-        "they are exchanged",
-        "a model would learn to draw the picture from its own mask",
-        fix,
-        ids=(case.id,),
-        shown=(replace(case, truth=None),),
-    )
-
-
-def _mask_is_image(case: Case, mask: str, count: int) -> Finding:
-    return Finding(
-        "swapped",
-        "error",
-        mask,
-        f"case {case.id!r}: its mask holds {count} different values, as a picture does",
-        "it is an image, where the mask should be; a model would learn to draw pictures",
-        "put the mask there, or correct the column or pattern under `labels`; if it is a probability map, state "
-        '`labels.NAME = { file = "…", threshold = 0.5 }` in its own scale',
-        ids=(case.id,),
-        shown=(replace(case, truth=None),),
-    )
-
-
-def _image_is_mask(case: Case) -> Finding:
-    return Finding(
-        "swapped",
-        "error",
-        case.file,
-        f"case {case.id!r}: the image holds two values only, as a mask does",
-        "it is a mask, where the image should be; a model would be shown the answer",
-        'put the image there, or correct `image = "…"` (a column) or `images = "…"` (a pattern) in the plan',
-        ids=(case.id,),
-        shown=(case,),
-    )
-
-
-def _one_file(case: Case, file: Path) -> Finding:
-    return Finding(
-        "swapped",
-        "error",
-        str(file),
-        f"case {case.id!r} names this file as its image and as its mask",
-        "a model would learn to copy its input",
-        "correct the cell, or the column or pattern under `labels`",
-        ids=(case.id,),
-        shown=(replace(case, truth=None),),
-    )
+    bare = replace(opened.case, truth=None)
+    return picture_as_mask(error, opened, two) or replace(_unread(error, opened.case, again), shown=(bare,))
 
 
 def _truth_findings(opened: Opened, foreground: Mapping[str, int], masks: np.ndarray) -> list[Finding]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from equipoise.errors import DataError
+from equipoise.errors import DataError, UnreadableFileError
 from equipoise.formats.imagefile import is_image, is_volume, stem_of
 from equipoise.formats.jsonfile import read_json
 from equipoise.formats.masks import mask_numbers
@@ -19,7 +21,7 @@ from equipoise.formats.rows import inside, read_table, root_of
 _MASK_WORD = re.compile(r"^(mask|label|seg|segmentation|annotation|gt|truth|instance)s?(?=[_\W\d]|$)", re.IGNORECASE)
 _READER_WORD = re.compile(r"^(?P<what>.*?)_?(?P<reader>(reader|rater|observer|annotator)_?\w+)$", re.IGNORECASE)
 _PATIENT_WORD = re.compile(r"^(patient|subject|participant)(_?id)?$", re.IGNORECASE)
-_SITE_WORD = re.compile(r"^(site|hospital|cent(er|re)|institution)(_?id)?$", re.IGNORECASE)
+_SITE_WORD = re.compile(r"^(\w+_)?(site|hospital|cent(er|re)|institution)(_?id|_\w+)?$", re.IGNORECASE)
 _FOLDER_IMAGES = ("images", "image", "imgs", "img", "imagesTr")
 _FOLDER_MASKS = ("masks", "mask", "labels", "label", "labelsTr", "segmentations", "gt")
 _LOOKED_FOR = (
@@ -163,12 +165,16 @@ def _ending(files: Sequence[Path]) -> str:
 
 
 def _labels_in(files: Sequence[Path], key: str, mask_word: str) -> dict[str, Any]:
-    """Return the labels that a few mask files seem to hold: one structure, or numbers."""
+    """Return the labels that a few mask files seem to hold: one structure, or numbers.
+
+    A file that cannot be opened says nothing about labels; whoever reads the set meets it again and names it.
+    """
     if not files:
         return {}
     held: set[float] = set()
     for file in files:
-        held.update(np.unique(mask_numbers(file).values).tolist())
+        with suppress(UnreadableFileError):
+            held.update(np.unique(mask_numbers(file).values).tolist())
     numbers = sorted(int(v) for v in held if v > 0 and float(v).is_integer())
     if len(held) <= 2 or len(numbers) > 32:
         # More numbers than a scheme would have: soft edges or instances. The rule of two values then asks.
@@ -177,9 +183,13 @@ def _labels_in(files: Sequence[Path], key: str, mask_word: str) -> dict[str, Any
 
 
 def _nothing(path: Path) -> DataError:
+    inside = path.iterdir() if path.is_dir() else [path]
+    endings = Counter(p.suffix.lower() or p.name for p in inside if p.is_file())
+    held = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5)) or "no files"
     return DataError(
-        "no known layout of images was found",
+        f"no known layout of images was found; it holds {held}",
         file=path,
         why=f"looked for {_LOOKED_FOR}",
-        fix='describe it in a plan: `kind = "folder"` with a table or with patterns, see docs/formats.md',
+        fix='describe it in a plan: `kind = "folder"` with a table or with patterns, see docs/formats.md; images in '
+        "one file (.npz, .npy, .mat, .h5) must be saved as PNG, TIFF or NIfTI, one each, first",
     )
