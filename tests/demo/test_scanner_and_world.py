@@ -9,7 +9,8 @@ import pytest
 
 from equipoise.core import rng_for
 from equipoise.demo.scanner import EXTERNAL, INTERNAL, Scanner
-from equipoise.demo.world import MARGIN, Finding, Tubes, World
+from equipoise.demo.tubes import Tubes
+from equipoise.demo.world import MARGIN, Finding, World
 
 SHAPE, SPACING = (256, 256), 0.7
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from contract_of import contract_of, rules_of
 
 from equipoise.core import Case, LabelMap, LabelScheme
 from equipoise.engines.anatomy.phantom import Phantom
@@ -167,31 +168,18 @@ BROKEN = {
     Amnesiac: "test_survives_the_way_to_a_worker",
     Nameless: "test_is_a_frozen_kind",
 }
-TESTS = [name for name in dir(AnatomyContract) if name.startswith("test_")]
-
-
-def contract_of(cls: type[Honest]) -> AnatomyContract:
-    class Contract(AnatomyContract):
-        training = lesion_cases()
-
-        def make(self) -> Honest:
-            return cls()
-
-        def cases(self) -> Sequence[Case]:
-            return self.training
-
-    return Contract()
+TESTS = rules_of(AnatomyContract)
 
 
 @pytest.mark.parametrize("name", TESTS)
 def test_an_honest_anatomy_passes(name: str) -> None:
-    getattr(contract_of(Honest), name)()
+    getattr(contract_of(AnatomyContract, Honest, lesion_cases()), name)()
 
 
 @pytest.mark.parametrize(("cls", "name"), BROKEN.items(), ids=lambda x: getattr(x, "__name__", x))
 def test_a_broken_anatomy_is_caught(cls: type[Honest], name: str) -> None:
     with pytest.raises(AssertionError):
-        getattr(contract_of(cls), name)()
+        getattr(contract_of(AnatomyContract, cls, lesion_cases()), name)()
 
 
 def test_every_rule_that_can_be_broken_alone_is() -> None:

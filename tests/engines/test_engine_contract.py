@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from contract_of import contract_of, rules_of
 
 from equipoise.core import Case, ClassLabel, Image, LabelMap, Origin, rng_for
 from equipoise.core.registry import canonical, spec_of
@@ -192,31 +193,18 @@ BROKEN = {
     Restless: "test_fit_changes_nothing_it_was_given",
     Nameless: "test_declares_what_it_is",
 }
-TESTS = [name for name in dir(EngineContract) if name.startswith("test_")]
-
-
-def contract_of(cls: type[Honest]) -> EngineContract:
-    class Contract(EngineContract):
-        training = phantom_cases()
-
-        def make(self) -> Honest:
-            return cls()
-
-        def cases(self) -> Sequence[Case]:
-            return self.training
-
-    return Contract()
+TESTS = rules_of(EngineContract)
 
 
 @pytest.mark.parametrize("name", TESTS)
 def test_an_honest_engine_passes(name: str) -> None:
-    getattr(contract_of(Honest), name)()
+    getattr(contract_of(EngineContract, Honest, phantom_cases()), name)()
 
 
 @pytest.mark.parametrize(("cls", "name"), BROKEN.items(), ids=lambda x: getattr(x, "__name__", x))
 def test_a_broken_engine_is_caught(cls: type[Honest], name: str) -> None:
     with pytest.raises(AssertionError):
-        getattr(contract_of(cls), name)()
+        getattr(contract_of(EngineContract, cls, phantom_cases()), name)()
 
 
 def test_every_rule_that_can_be_broken_alone_is() -> None:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from equipoise.core.random import rng_for
-from equipoise.engines.parts.lung import Grid, Wall, grow_vessels, place_wall, power_law, vessel_share, wall_hu
+from equipoise.engines.parts.chest_wall import Wall, place_wall, wall_hu
+from equipoise.engines.parts.grid import Grid, power_law
 from equipoise.engines.parts.nodule import draw_nodule, paint
+from equipoise.engines.parts.vessels import grow_vessels, vessel_share
 
 
 def test_a_straight_vessel_fills_its_volume() -> None:

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from skimage.transform import iradon, radon
 
 from equipoise.core.random import rng_for
-from equipoise.engines.parts import projection
+from equipoise.engines.parts import fourier_slices
 from equipoise.engines.parts.attenuation import (
     add_noise,
     attenuation_from_hu,
     hu_from_attenuation,
     water_attenuation,
 )
-from equipoise.engines.parts.projection import KERNELS, Ellipse, ParallelBeam, kernel_mtf, mtf_frequency
+from equipoise.engines.parts.kernels import KERNELS, kernel_mtf, mtf_frequency
+from equipoise.engines.parts.projection import Ellipse, ParallelBeam
 from equipoise.errors import DataError, EquipoiseError, PlanError, UnknownKindError
 
 WATER = water_attenuation()
@@ -247,12 +248,12 @@ def test_threads_and_processes_give_the_same_bytes() -> None:
 
 def test_plans_are_reused_and_their_number_is_bounded() -> None:
     image = np.ones((32, 32))
-    for views in range(20, 20 + 2 * projection.PLANS_KEPT):
+    for views in range(20, 20 + 2 * fourier_slices.PLANS_KEPT):
         ParallelBeam(32, views, 1.0).project(image)
-    kept = projection._plans.kept
-    assert len(kept) == projection.PLANS_KEPT
+    kept = fourier_slices._plans.kept
+    assert len(kept) == fourier_slices.PLANS_KEPT
     before = dict(kept)
-    ParallelBeam(32, 20 + 2 * projection.PLANS_KEPT - 1, 0.4).project(image)  # another pixel size: same transform
+    ParallelBeam(32, 20 + 2 * fourier_slices.PLANS_KEPT - 1, 0.4).project(image)  # another pixel size: same transform
     assert dict(kept) == before
 
 

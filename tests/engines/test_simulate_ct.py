@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.stats import chi2
 
 from equipoise.core import Case, Engine, Geometry, Image, LabelMap, LabelScheme, rng_for
 from equipoise.core.registry import canonical, make, parameters, spec_of
@@ -328,34 +329,83 @@ def test_fit_recovers_blur() -> None:
     assert shown[0] > 1.3 * shown[1]
 
 
-def vessel_share(cases: Sequence[Case]) -> float:
-    return float(np.mean([np.exp(likeness.signature_of(case)[4]) for case in cases]))
+def vessel_share(cases: Sequence[Case]) -> tuple[float, float]:
+    """Logarithm of the mean share of vessels over the cases, and its standard error by their scatter."""
+    shares = np.exp([likeness.signature_of(case)[4] for case in cases])
+    return float(np.log(shares.mean())), float(shares.std(ddof=1) / shares.mean() / np.sqrt(len(cases)))
 
 
 def test_fit_recovers_how_many_vessels_there_are() -> None:
     shown = []
     for vessels in (100.0, 1500.0):
-        real = scans(12, vessels=vessels)
-        made = list(SimulateCT().fit(real, rng_for(0, "fit")).sample(40, rng_for(1, "made")))
+        real = scans(24, vessels=vessels)
+        made = list(SimulateCT().fit(real, rng_for(0, "fit")).sample(60, rng_for(1, "made")))
         shown.append((vessel_share(real), vessel_share(made)))
-    assert shown[1][0] > 2 * shown[0][0]  # the worlds differ
-    assert shown[1][1] > 2 * shown[0][1]
-    for seen, made_share in shown:
-        assert 0.5 < made_share / seen < 2
+    for (seen, error), (own, own_error) in shown:
+        # What 24 and 60 pictures of one lung differ by: 3.3 standard errors, exceeded once in 1,000.
+        assert abs(own - seen) < 3.3 * np.hypot(error, own_error)
+    (few, few_error), (many, many_error) = (own for _, own in shown)
+    assert many - few > 3.3 * np.hypot(few_error, many_error)
 
 
-def test_fit_recovers_where_the_wall_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(likeness, "LIBRARY", 8)
-    at_wall = SimulateCT().fit(scans(10, pleural=1.0), rng_for(0, "fit"))
-    far = SimulateCT().fit(scans(10, pleural=0.0, wall_mm=1e4), rng_for(0, "fit"))
-    near = SimulateCT().fit(scans(10, pleural=0.0, wall_mm=12.0), rng_for(0, "fit"))
-    assert at_wall._learned is not None
-    assert far._learned is not None
-    assert near._learned is not None
-    assert at_wall._learned.pleural == pytest.approx(1, abs=0.25)
-    assert far._learned.pleural == 0
-    assert (far._learned.wall_mm or 0) > 150
-    assert 4 < (near._learned.wall_mm or 0) < 40
+@pytest.mark.slow
+def test_fit_recovers_vessels_of_worlds_that_it_has_not_seen() -> None:
+    """Worlds drawn from the engine's own ranges; z is the error in units of what 12 training pieces can tell."""
+    z = []
+    for seed in range(300, 308):
+        draw, prior = np.random.default_rng(seed), SimulateCT()
+        photons, cutoff, blur = (
+            float(draw.uniform(low, high)) for low, high in (np.log(prior.photons), prior.cutoff, prior.blur_mm)
+        )
+        world = SimulateCT(
+            vessels=float(np.exp(draw.uniform(*likeness.RANGES["log_vessels"]))),
+            lung_sd=float(np.exp(draw.uniform(np.log(15), np.log(60)))),
+            kernels=(str(draw.choice(prior.kernels)),),
+            cutoff=(cutoff, cutoff),
+            blur_mm=(blur, blur),
+            photons=(float(np.exp(photons)), float(np.exp(photons))),
+        )
+        sampled = [
+            Case(f"c{k}", f"p{k}", c.image, c.labels) for k, c in enumerate(world.sample(52, rng_for(seed, "w")))
+        ]
+        real, fresh = sampled[:12], sampled[12:]
+        made = list(SimulateCT().fit(real, rng_for(seed, "fit")).sample(40, rng_for(seed, "made")))
+        (_, told), (own, own_error), (true, true_error) = (
+            vessel_share(x) for x in ([likeness.piece_of(c, rng_for(seed, "piece")) for c in real], made, fresh)
+        )
+        z.append((own - true) / np.linalg.norm([told, own_error, true_error]))
+    # Under an estimator that adds no error of its own the squares sum to chi-squared on 8 degrees of freedom.
+    assert np.square(z).sum() < chi2.ppf(0.999, 8)
+
+
+@pytest.mark.parametrize(
+    ("pleural", "wall_mm", "n"), [(0.0, 4.0, 150), (0.3, 10.0, 60), (0.6, 25.0, 60), (0.0, 1e4, 10)]
+)
+def test_fit_recovers_where_the_wall_is(pleural: float, wall_mm: float, n: int) -> None:
+    pieces = [
+        likeness.piece_of(case, rng_for(k, "piece"))
+        for k, case in enumerate(scans(n, pleural=pleural, wall_mm=wall_mm))
+    ]
+    share, away = learned._walls(pieces)
+    assert share is not None
+    assert away is not None
+    pixel, reach = 0.7, likeness.PIECE * 0.7 / 2 - 8.0  # from an object of 8 mm radius in the middle to the edge
+    if wall_mm > 100 * reach:
+        assert share == 0
+        assert away > n * reach  # none in n pictures: farther than all that they show
+        return
+    # The mean of m exponential gaps has a relative error of 1 / sqrt(m); m is how many walls lie in the picture but
+    # are seen not to touch. A pixel is what the wall's edge is known to.
+    hidden = 1 - np.exp(-learned.TOUCHES_PX * pixel / wall_mm)
+    expected = n * (1 - pleural) * (np.exp(-learned.TOUCHES_PX * pixel / wall_mm) - np.exp(-reach / wall_mm))
+    assert abs(np.log(away / wall_mm)) < 3.3 / np.sqrt(expected) + pixel / wall_mm
+    # The share is that of binomial draws, blown up where gaps too small to see are taken off again.
+    touching = pleural + (1 - pleural) * hidden
+    assert abs(share - pleural) < 3.3 * np.sqrt(touching * (1 - touching) / n) / (1 - hidden)
+
+
+def test_fit_sees_that_every_object_touches_the_wall() -> None:
+    assert learned._walls([likeness.piece_of(case, rng_for(0, "piece")) for case in scans(10, pleural=1.0)])[0] == 1
 
 
 def test_density_of_small_objects_is_freed_from_blur() -> None:

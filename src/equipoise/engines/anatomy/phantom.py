@@ -12,7 +12,8 @@ from scipy import ndimage
 
 from equipoise.core import Case, Geometry, LabelMap, LabelScheme
 from equipoise.engines.parts.attenuation import require
-from equipoise.engines.parts.lung import Grid, LungModel
+from equipoise.engines.parts.grid import Grid
+from equipoise.engines.parts.lung import LungModel
 from equipoise.engines.parts.nodule import Nodule, diameters_of, draw_diameter, draw_nodule, paint
 from equipoise.errors import DataError, LabelError, PlanError, did_you_mean
 

@@ -12,15 +12,12 @@ import numpy as np
 from equipoise.core import Case, ClassLabel, Image, LabelMap, Origin, patients_of, rng_for
 from equipoise.core.registry import canonical, spec_of
 from equipoise.engines.augmentation import looks
-from equipoise.engines.augmentation.mixing import best_place, draw_outline, paste, paste_labels
-from equipoise.engines.augmentation.source import Source, cut, placed, probe_source, probe_window, restore, roomy
+from equipoise.engines.augmentation.mixing import Window, may_exchange, set_in
+from equipoise.engines.augmentation.source import Source, cut, placed, require_alike, restore, roomy
 from equipoise.engines.augmentation.tissue import Tissue, dress_labels, dress_tissue, learn
 from equipoise.engines.parts.appearance import blur
 from equipoise.engines.parts.warp import SAFE_2D, SAFE_3D, node_counts, warp
 from equipoise.errors import EngineError, PlanError
-
-PLACES = 8
-"""Places that a part of another case is tried at; it goes where the seam shows least."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,7 @@ class Augmentation:
         EngineError
             No case, one without truth, cases that do not belong together, or values that are not finite.
         """
-        _require_alike(cases)
+        require_alike(cases)
         sources, tissue = learn(cases, self.clusters, rng)
         return replace(self, _sources=sources, _tissue=tissue, _parents=patients_of(cases))
 
@@ -197,7 +194,7 @@ class Augmentation:
         first = np.maximum(start - margin, 0).astype(int)
         last = np.minimum(start + shape + margin, full).astype(int)
         u, labels = cut(host, first, last)
-        donor = self._mix(host, u, labels, first, tissue, rng)
+        donor = self._mix(host, (u, labels, first), tissue.counted, rng)
         if nodes is not None:
             u, labels = warp(u, labels, shape, np.eye(3), start - first, nodes, step)
         channels = len(tissue.counted)
@@ -231,10 +228,8 @@ class Augmentation:
         self, host: Source, shape: tuple[int, int, int], rng: np.random.Generator
     ) -> tuple[np.ndarray | None, list[float]]:
         """Return displacements of control nodes in voxels that cannot fold, and the nodes' distance."""
-        image = host.case.image
-        longest = max(n * s for n, s in zip(image.geometry.shape, image.spacing, strict=True))
-        apart = longest * math.exp(rng.uniform(math.log(1 / 8), math.log(1 / 3)))
-        step = [max(apart / s, 2.0) for s in image.spacing]
+        apart = _longest(host) * math.exp(rng.uniform(math.log(1 / 8), math.log(1 / 3)))
+        step = [max(apart / s, 2.0) for s in host.case.image.spacing]
         amount = self._on(self.p_elastic, self.elastic, rng)
         if not amount:
             return None, step
@@ -242,36 +237,14 @@ class Augmentation:
         nodes = 2 * rng.random((3, *node_counts(shape, step)), dtype=np.float32) - 1
         return nodes * limit.astype(np.float32)[:, None, None, None], step
 
-    def _mix(
-        self,
-        host: Source,
-        u: np.ndarray,
-        labels: np.ndarray,
-        first: np.ndarray,
-        tissue: Tissue,
-        rng: np.random.Generator,
-    ) -> Source | None:
-        """Set a part of another case into ``u`` and ``labels``, in place; return the case that it came from."""
+    def _mix(self, host: Source, window: Window, counted: Sequence[bool], rng: np.random.Generator) -> Source | None:
+        """Set a part of another case into a window of the host, in place; return the case that it came from."""
         amount = self.mixing * math.sqrt(self.strength) if rng.random() < self.p_mixing else 0.0
-        others = [s for s in self._sources if s is not host and _mixable(s, host)]
+        others = [s for s in self._sources if s is not host and may_exchange(s, host)]
         if not amount or not others:
             return None
         donor = others[rng.integers(len(others))]
-        full, spacing = host.case.image.geometry.shape, np.array(host.case.image.spacing)
-        side = min(n * s for n, s in zip(u.shape[1:], spacing, strict=True) if n > 1)
-        radius = rng.uniform(0.5, 1.0) * amount * side / spacing
-        theirs = donor.case.image.geometry.shape
-        alpha = draw_outline(u.shape[1:], theirs, radius.tolist(), rng)
-        if alpha is None:
-            return None
-        wishes = [_wish(labels, first, full, donor, radius, rng) for _ in range(PLACES)]
-        region = best_place(alpha, wishes, probe_window(u, labels), probe_source(donor), (u.shape[1:], theirs))
-        new, named = cut(donor, np.array(region.origin), np.add(region.origin, region.alpha.shape))
-        alike = ((region.inside(labels) > 0) == (named > 0)).all(axis=0)
-        paste(region.inside(u), new, region.alpha, alike)
-        highest = np.where([*tissue.counted, False], labels.max(axis=(1, 2, 3)), 0)
-        paste_labels(region.inside(labels), named, region.alpha, highest)
-        return donor
+        return donor if set_in(donor, host, window, amount, counted, rng) else None
 
     def _look(
         self, u: np.ndarray, masks: np.ndarray, tissue: Tissue, host: Source, rng: np.random.Generator
@@ -287,8 +260,7 @@ class Augmentation:
         if amount := self._on(self.p_colour, self.colour, rng):
             u = looks.turn_colours(u, amount, rng)
         if amount := self._on(self.p_bias, self.bias, rng):
-            longest = max(n * s for n, s in zip(host.case.image.geometry.shape, spacing, strict=True))
-            looks.shade(u, amount, [longest / 2.5 / s for s in spacing], rng)
+            looks.shade(u, amount, [_longest(host) / 2.5 / s for s in spacing], rng)
         if amount := self._on(self.p_sharpen, self.sharpen, rng):
             u = looks.sharpen(u, amount * rng.random())
         if amount := self._on(self.p_blur, self.blur, rng):
@@ -305,53 +277,10 @@ class Augmentation:
         return u
 
 
-def _require_alike(cases: Sequence[Case]) -> None:
-    """Raise `EngineError` unless there are annotated cases of one kind."""
-    if not cases:
-        raise EngineError("the augmentation engine was given no case", fix="fit it on at least one training case")
-    bare = [c.id for c in cases if c.truth is None]
-    if bare:
-        raise EngineError(
-            f"case(s) {', '.join(bare[:5])} have no truth, so a changed copy would have none either",
-            fix="fit the engine on annotated cases only",
-        )
-    kinds = {(c.image.channels, c.truth.scheme if isinstance(c.truth, LabelMap) else None) for c in cases}
-    if len(kinds) > 1:
-        found = sorted(f"{n} channel(s), {'a class' if s is None else s.names}" for n, s in kinds)
-        raise EngineError(
-            f"the cases do not belong together: {'; '.join(found)}",
-            fix="fit one engine per number of channels and label scheme",
-        )
-
-
-def _mixable(one: Source, other: Source) -> bool:
-    """Whether parts may be exchanged: a class holds for its whole image, and a slice has no place in a volume."""
-    a, b = one.case, other.case
-    return (
-        isinstance(a.truth, LabelMap)
-        and isinstance(b.truth, LabelMap)
-        and a.image.geometry.ndim == b.image.geometry.ndim
-    )
-
-
-def _wish(
-    labels: np.ndarray,
-    first: np.ndarray,
-    full: Sequence[int],
-    donor: Source,
-    radius: np.ndarray,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return where a part may go and where it comes from: about something labelled, to the same place of the body."""
-    shape, theirs = np.array(labels.shape[1:]), np.array(donor.case.image.geometry.shape)
-    centre = rng.random(3) * (theirs - 1)
-    if len(donor.foreground):
-        # Plain background fits anywhere: given the choice, it would erase labels and never bring one.
-        centre = donor.foreground[rng.integers(len(donor.foreground))] + rng.uniform(-0.5, 0.5, 3) * radius
-    wanted = centre / np.maximum(theirs - 1, 1) * (np.array(full) - 1) - first + rng.normal(0, 0.05, 3) * full
-    if (wanted < 0).any() or (wanted > shape - 1).any():
-        wanted = rng.random(3) * (shape - 1)  # that place is not in this patch
-    return wanted, centre
+def _longest(host: Source) -> float:
+    """Return the longest side of a case's image, in mm or px."""
+    image = host.case.image
+    return max(n * s for n, s in zip(image.geometry.shape, image.spacing, strict=True))
 
 
 def _named(case: Case, donor: Source | None, image: Image, truth: LabelMap | ClassLabel | None, origin: Origin) -> Case:

@@ -15,8 +15,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from equipoise.engines.augmentation.source import Probe
+from equipoise.core import LabelMap
+from equipoise.engines.augmentation.source import Probe, Source, cut, probe_source, probe_window
 from equipoise.engines.parts.warp import node_counts, smooth_field
+
+PLACES = 8
+"""Places that a part of another case is tried at; it goes where the seam shows least."""
+
+Window = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""A piece of a case: normalised image ``(C, …)``, labels ``(L + 1, …)`` as `cut` returns them, its first voxel."""
 
 SEAM = 4.0
 """Width of the blend, in voxels."""
@@ -45,6 +52,57 @@ class Region:
         """Return the image's part of an array ``(C, I, J, K)``, as a view."""
         i, j, k = (slice(s, s + n) for s, n in zip(self.start, self.alpha.shape, strict=True))
         return array[:, i, j, k]
+
+
+def may_exchange(one: Source, other: Source) -> bool:
+    """Whether parts may be exchanged: a class holds for its whole image, and a slice has no place in a volume."""
+    a, b = one.case, other.case
+    return (
+        isinstance(a.truth, LabelMap)
+        and isinstance(b.truth, LabelMap)
+        and a.image.geometry.ndim == b.image.geometry.ndim
+    )
+
+
+def set_in(
+    donor: Source,
+    host: Source,
+    window: Window,
+    amount: float,
+    counted: Sequence[bool],
+    rng: np.random.Generator,
+) -> bool:
+    """Set a part of ``donor`` into a window of ``host``, in place; return whether one fits.
+
+    Parameters
+    ----------
+    donor, host
+        See `may_exchange`.
+    window
+        Of the host.
+    amount
+        Largest mean radius of the part, as a part of the window's shortest side.
+    counted
+        For each label, whether its instances are numbered.
+    rng
+        Draws outline and places.
+    """
+    u, labels, first = window
+    full, spacing = host.case.image.geometry.shape, np.array(host.case.image.spacing)
+    side = min(n * s for n, s in zip(u.shape[1:], spacing, strict=True) if n > 1)
+    radius = rng.uniform(0.5, 1.0) * amount * side / spacing
+    theirs = donor.case.image.geometry.shape
+    alpha = draw_outline(u.shape[1:], theirs, radius.tolist(), rng)
+    if alpha is None:
+        return False
+    wishes = [_wish(labels, first, full, donor, radius, rng) for _ in range(PLACES)]
+    region = best_place(alpha, wishes, probe_window(u, labels), probe_source(donor), (u.shape[1:], theirs))
+    new, named = cut(donor, np.array(region.origin), np.add(region.origin, region.alpha.shape))
+    alike = ((region.inside(labels) > 0) == (named > 0)).all(axis=0)
+    paste(region.inside(u), new, region.alpha, alike)
+    highest = np.where([*counted, False], labels.max(axis=(1, 2, 3)), 0)
+    paste_labels(region.inside(labels), named, region.alpha, highest)
+    return True
 
 
 def draw_outline(
@@ -151,9 +209,29 @@ def paste_labels(labels: np.ndarray, new: np.ndarray, alpha: np.ndarray, highest
     labels[:, inside] = raised[:, inside]
 
 
+def _wish(
+    labels: np.ndarray,
+    first: np.ndarray,
+    full: Sequence[int],
+    donor: Source,
+    radius: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return where a part may go and where it comes from: about something labelled, to the same place of the body."""
+    shape, theirs = np.array(labels.shape[1:]), np.array(donor.case.image.geometry.shape)
+    centre = rng.random(3) * (theirs - 1)
+    if len(donor.foreground):
+        # Plain background fits anywhere: given the choice, it would erase labels and never bring one.
+        centre = donor.foreground[rng.integers(len(donor.foreground))] + rng.uniform(-0.5, 0.5, 3) * radius
+    wanted = centre / np.maximum(theirs - 1, 1) * (np.array(full) - 1) - first + rng.normal(0, 0.05, 3) * full
+    if (wanted < 0).any() or (wanted > shape - 1).any():
+        wanted = rng.random(3) * (shape - 1)  # that place is not in this patch
+    return wanted, centre
+
+
 def _fit(middle: np.ndarray, half: Sequence[int], shape: Sequence[int]) -> tuple[int, int, int]:
     i, j, k = (int(np.clip(round(float(m)) - h, 0, n - 1 - 2 * h)) for m, h, n in zip(middle, half, shape, strict=True))
     return i, j, k
 
 
-__all__ = ["Region", "best_place", "draw_outline", "paste", "paste_labels"]
+__all__ = ["Region", "Window", "best_place", "draw_outline", "may_exchange", "paste", "paste_labels", "set_in"]

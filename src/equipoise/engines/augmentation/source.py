@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +47,25 @@ class Source:
     floor: np.ndarray
     ceiling: np.ndarray
     foreground: np.ndarray
+
+
+def require_alike(cases: Sequence[Case]) -> None:
+    """Raise `EngineError` unless there are annotated cases of one kind."""
+    if not cases:
+        raise EngineError("the augmentation engine was given no case", fix="fit it on at least one training case")
+    bare = [c.id for c in cases if c.truth is None]
+    if bare:
+        raise EngineError(
+            f"case(s) {', '.join(bare[:5])} have no truth, so a changed copy would have none either",
+            fix="fit the engine on annotated cases only",
+        )
+    kinds = {(c.image.channels, c.truth.scheme if isinstance(c.truth, LabelMap) else None) for c in cases}
+    if len(kinds) > 1:
+        found = sorted(f"{n} channel(s), {'a class' if s is None else s.names}" for n, s in kinds)
+        raise EngineError(
+            f"the cases do not belong together: {'; '.join(found)}",
+            fix="fit one engine per number of channels and label scheme",
+        )
 
 
 def labels_of(case: Case) -> np.ndarray:
@@ -165,6 +184,7 @@ __all__ = [
     "placed",
     "probe_source",
     "probe_window",
+    "require_alike",
     "restore",
     "roomy",
 ]

@@ -22,6 +22,7 @@ from numba import njit
 from equipoise.core import Case
 from equipoise.engines.augmentation.source import HELD_BYTES, Source, in_memory, labels_of, measure
 from equipoise.engines.parts.appearance import blur
+from equipoise.engines.parts.clusters import cluster
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,38 +65,13 @@ def learn(cases: Sequence[Case], clusters: int, rng: np.random.Generator) -> tup
         counted.append([bool((channel > 1).any()) for channel in truth])
     channels = cases[0].image.channels
     pooled = np.concatenate([p for p in plain if len(p)] or [np.zeros((1, channels), np.float32)])
-    centres, width = _cluster(pooled, clusters, rng)
+    centres, width = cluster(pooled, clusters, rng)
     contrast = np.full((len(counted[0]), channels), 0.05, np.float32)
     for n in range(len(counted[0])):
         means = [mean for mean in (row[n] for row in labelled) if mean is not None]
         if means:
             contrast[n] = np.maximum(np.abs(np.mean(means, axis=0) - pooled.mean(axis=0)), 0.05)
     return tuple(sources), Tissue(centres, width, contrast, tuple(bool(any(c)) for c in zip(*counted, strict=True)))
-
-
-def _cluster(values: np.ndarray, clusters: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Return k-means centres (seeded by k-means++) of values ``(N, C)`` and half their mean nearest distance."""
-    values = values[rng.choice(len(values), min(len(values), 20_000), replace=False)]
-    centres = values[rng.integers(len(values))][None]
-    for _ in range(1, clusters):
-        far = _distances(values, centres).min(axis=1)
-        if far.sum() <= 0:
-            break
-        centres = np.concatenate([centres, values[rng.choice(len(values), p=far / far.sum())][None]])
-    for _ in range(20):
-        nearest = _distances(values, centres).argmin(axis=1)
-        centres = np.stack(
-            [values[nearest == t].mean(axis=0) if (nearest == t).any() else c for t, c in enumerate(centres)]
-        )
-    if len(centres) == 1:
-        return centres.astype(np.float32), 0.1
-    apart = np.sqrt(_distances(centres, centres)) + np.diag(np.full(len(centres), np.inf))
-    return centres.astype(np.float32), max(0.5 * float(apart.min(axis=1).mean()), 0.02)
-
-
-def _distances(values: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    squares: np.ndarray = ((values[:, None].astype(np.float64) - centres[None]) ** 2).sum(axis=-1)
-    return squares
 
 
 def dress_tissue(u: np.ndarray, tissue: Tissue, amount: float, empty: float, rng: np.random.Generator) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import eval_legendre
 
 from equipoise.core import LabelMap
-from equipoise.engines.parts.lung import Grid
+from equipoise.engines.parts.grid import Grid
 
 SMALLEST_MM, LARGEST_MM = 3.0, 30.0
 _DEGREES = np.arange(2, 7)

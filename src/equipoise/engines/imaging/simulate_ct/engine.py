@@ -16,8 +16,9 @@ from equipoise.engines.imaging.simulate_ct.likeness import Setting
 from equipoise.engines.imaging.simulate_ct.scan import Gantry, Protocol
 from equipoise.engines.imaging.simulate_ct.scene import DENSITIES, Tissues, draw_scene
 from equipoise.engines.parts.attenuation import require
-from equipoise.engines.parts.lung import Grid, LungModel
-from equipoise.engines.parts.projection import KERNELS, kernel_mtf
+from equipoise.engines.parts.grid import Grid
+from equipoise.engines.parts.kernels import KERNELS, kernel_mtf
+from equipoise.engines.parts.lung import LungModel
 from equipoise.errors import DataError, EngineError, GeometryMismatchError, LabelError, did_you_mean
 
 

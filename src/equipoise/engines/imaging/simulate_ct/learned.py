@@ -27,6 +27,8 @@ EVEN = 0.25
 """Largest standard deviation of an object's surroundings, as a share of its contrast, at which its margin is judged."""
 MARGINS_MM2 = (0.04, 1.0)
 """Variances of the margin's blur that are believed; beyond them the outline and the object differ in shape."""
+TOUCHES_PX = 2.0
+"""Gap between an object and the chest wall, in pixels, that blur and partial volume close."""
 MOST_PIECES = 24
 """Training cases that settings are sought for; more would only take longer."""
 
@@ -198,9 +200,10 @@ def _walls(pieces: Sequence[Case]) -> tuple[float | None, float | None]:
     """Return the share of objects at the chest wall and the mean distance of the others from it in mm.
 
     Distances are taken as exponential; a wall that does not show is farther away than the picture reaches, and counts
-    so (censored observations: events over time at risk).
+    so (censored observations: events over time at risk). A gap of up to `TOUCHES_PX` cannot be told from none: time at
+    risk begins behind it, and so many of those that seem to touch are taken for free as the law puts there.
     """
-    touching, seen, at_risk = 0, 0, 0.0
+    touching, seen, at_risk, unseen = 0, 0, 0.0, 0.0
     useful = [p for p in pieces if p.labels.array.any() and not {LUNG, WALL} & set(p.labels.scheme.names)]
     for piece in useful:
         pixel, mask = piece.image.spacing[0], piece.labels.masks().any(axis=0)
@@ -208,15 +211,21 @@ def _walls(pieces: Sequence[Case]) -> tuple[float | None, float | None]:
         wall = wall_of(piece)
         rim = np.concatenate([far[0].ravel(), far[-1].ravel(), far[:, 0].ravel(), far[:, -1].ravel()])
         gap = float(far[wall].min()) if wall.any() else float(np.median(rim))
-        if wall.any() and gap <= 2 * pixel:
+        unseen += TOUCHES_PX * pixel / len(useful)
+        if wall.any() and gap <= TOUCHES_PX * pixel:
             touching += 1
         else:
             seen += int(wall.any())
-            at_risk += gap
+            at_risk += max(gap - TOUCHES_PX * pixel, 0.0)
     if not useful:
         return None, None
+    share = touching / len(useful)
+    if not at_risk:
+        return share, None
     # Half a wall is added, so that few pictures without any do not say that there is none.
-    return touching / len(useful), at_risk / (seen + 0.5) if at_risk else None
+    wall_mm = at_risk / (seen + 0.5)
+    free = float(np.exp(-unseen / wall_mm))
+    return max(0.0, 1 - (1 - share) / free), wall_mm
 
 
 def _require_hu(case: Case) -> None:

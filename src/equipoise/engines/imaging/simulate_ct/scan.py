@@ -13,7 +13,8 @@ from equipoise.engines.parts.attenuation import (
     hu_from_attenuation,
     water_attenuation,
 )
-from equipoise.engines.parts.lung import AIR_HU, Grid
+from equipoise.engines.parts.chest_wall import AIR_HU
+from equipoise.engines.parts.grid import Grid
 from equipoise.engines.parts.projection import Ellipse, ParallelBeam
 
 LUNG_IN_BODY_HU = -800.0

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage
 
-from equipoise.engines.parts.lung import AIR_HU, BLOOD_HU, FAT_HU, MUSCLE_HU, Grid, LungModel, Surroundings, power_law
+from equipoise.engines.parts.chest_wall import AIR_HU, FAT_HU, MUSCLE_HU
+from equipoise.engines.parts.grid import Grid, power_law
+from equipoise.engines.parts.lung import LungModel, Surroundings
+from equipoise.engines.parts.vessels import BLOOD_HU
 
 LUNG, VESSEL, WALL = "lung", "vessel", "chest wall"
 GROUND_GLASS = "ground-glass nodule"
