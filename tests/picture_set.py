@@ -11,6 +11,22 @@ from scipy import ndimage
 
 SIDE = 48
 
+PLAN_HEAD = """
+title = "Blobs"
+[data]
+kind = "folder"
+path = "blobs"
+labels = { blob = "mask" }
+patient = "patient"
+[split]
+train = 0.4
+validation = 0.2
+test = 0.4
+[arms]
+sizes = [2]
+"""
+"""The plan of an experiment on a `PictureSet` in the folder ``blobs``, up to its arms."""
+
 
 def anatomy(seed: int, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
     """A smooth random texture, rows x columns, with a bright lopsided blob, and the blob."""
@@ -44,6 +60,15 @@ class PictureSet:
         columns = list(self.rows[0])
         lines = [",".join(columns), *(",".join(row[c] for c in columns) for row in self.rows)]
         (self.root / "index.csv").write_text("\n".join(lines) + "\n")
+
+    @classmethod
+    def of_patients(cls, root: Path, count: int = 10) -> PictureSet:
+        """Return a set that is written, of one picture of each patient."""
+        made = cls(root)
+        for n in range(count):
+            made.add(f"c{n}", f"p{n}", *anatomy(n))
+        made.write()
+        return made
 
     def image(self, n: int) -> Path:
         return self.root / self.rows[n]["image"]

@@ -27,24 +27,13 @@ from sqlalchemy.pool import Pool
 from equipoise.cli import main
 from equipoise.core import Case, LabelMap, Origin, registry
 from equipoise.core import Image as CaseImage
-from equipoise.experiment import data as inventory
 from equipoise.workspace import Workspace
 from equipoise.workspace import objects as objects_module
-from picture_set import SIDE, PictureSet, anatomy
+from picture_set import PLAN_HEAD, SIDE, PictureSet, anatomy
 
-PLAN = """
-title = "Blobs"
-[data]
-kind = "folder"
-path = "blobs"
-labels = { blob = "mask" }
-patient = "patient"
-[split]
-train = 0.4
-validation = 0.2
-test = 0.4
-[arms]
-sizes = [2]
+PLAN = (
+    PLAN_HEAD
+    + """\
 replicates = 1
 ratios = [1.0]
 weights = [0.0, 1.0]
@@ -57,6 +46,7 @@ learner = { kind = "unet", preset = "cpu-small", patch = 32, batch = 2 }
 kind = "augmentation"
 patch = 32
 """
+)
 
 
 @dataclass(frozen=True)
@@ -101,18 +91,13 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     def call(*words: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["equipoise", *words])
         code = 0
-        inventory._cases.cache_clear()  # each command is a process of its own: nothing is remembered from the last one
         try:
             main()
         except SystemExit as stopped:
             code = int(stopped.code or 0)
         return Outcome(code, *capsys.readouterr())
 
-    pictures = PictureSet(tmp_path / "blobs")
-    for n in range(10):
-        pictures.add(f"c{n}", f"p{n}", *anatomy(n))
-    pictures.write()
-    return Bench(tmp_path, pictures, call)
+    return Bench(tmp_path, PictureSet.of_patients(tmp_path / "blobs"), call)
 
 
 # --- files and labels: one row each ---------------------------------------------------------------------------------

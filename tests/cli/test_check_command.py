@@ -14,26 +14,17 @@ import pytest
 from PIL import Image
 
 from equipoise.cli import checking, main
-from picture_set import SIDE, PictureSet, anatomy
+from picture_set import PLAN_HEAD, SIDE, PictureSet, anatomy
 
 Run = Callable[..., tuple[int, str, str]]
 
-PLAN = """
-title = "Blobs"
-[data]
-kind = "folder"
-path = "."
-labels = { blob = "mask" }
-patient = "patient"
-[split]
-train = 0.4
-validation = 0.2
-test = 0.4
-[arms]
-sizes = [2]
+PLAN = (
+    PLAN_HEAD.replace('"blobs"', '"."')
+    + """\
 [engines.a]
 kind = "augmentation"
 """
+)
 
 
 @pytest.fixture
@@ -53,11 +44,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> PictureSet:
-    made = PictureSet(tmp_path / "blobs")
-    for n in range(10):
-        made.add(f"c{n}", f"p{n}", *anatomy(n))
-    made.write()
-    return made
+    return PictureSet.of_patients(tmp_path / "blobs")
 
 
 def empty_masks(pictures: PictureSet, count: int) -> None:
@@ -84,6 +71,23 @@ def test_a_finding_exits_1_and_says_file_why_and_fix(run: Run, pictures: Picture
     assert "why it matters: nobody can tell" in out
     assert 'missing = "absent"' in out
     assert "Again  equipoise check blobs" in out
+
+
+@pytest.mark.parametrize("damaged", [1, 7])
+@pytest.mark.parametrize("table", [True, False])
+def test_a_mask_of_no_bytes_in_a_bare_folder_is_a_finding(
+    run: Run, pictures: PictureSet, damaged: int, table: bool
+) -> None:
+    for n in range(damaged):
+        pictures.mask(n).write_bytes(b"")
+    if not table:
+        (pictures.root / "index.csv").unlink()
+    code, out, err = run("blobs", "--json", *([] if table else ["--one-image-one-patient"]))
+    found = json.loads(out)["findings"]
+    assert (code, err) == (1, "")
+    files = {Path(f["file"]).name for f in found if f["code"] == "unreadable"}
+    assert files == {f"c{n}.png" for n in range(damaged)}
+    assert all("0 bytes" in f["what"] for f in found if f["code"] == "unreadable")
 
 
 def test_json_holds_every_finding_and_nothing_else(run: Run, pictures: PictureSet) -> None:

@@ -63,6 +63,12 @@ def test_from_plan_to_verdict_to_export(plan: Path, tmp_path: Path) -> None:
 
     advice = json.loads(call("recommend", folder, "--budget", 5000, "--json"))
     assert advice["advice"]["budget"] == 5000
+    assert advice["margin"] == 0.02
+    said = call("recommend", folder, "--budget", 5000)
+    for line in (f"Advice         {advice['advice']['action']}", f"Next purchase  {advice['advice']['sentence']}"):
+        assert line in said
+    with pytest.raises(EquipoiseError, match="a budget must be 0 or more"):
+        call("recommend", folder, "--budget", -5)
 
     exported = json.loads(call("export", "nnunet", folder, "--arm", "mixed 1:1", "--json"))
     assert (exported["real"], exported["synthetic"]) == (4, 4)

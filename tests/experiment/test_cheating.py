@@ -229,9 +229,6 @@ def test_a_test_set_changed_after_the_sealing(monkeypatch: pytest.MonkeyPatch, w
     easier = next(c for c in cases if c.patient in prepared.split.test)
     changed = replace(easier, truth=LabelMap(np.ones_like(easier.labels.array), easier.labels.scheme))
     monkeypatch.setattr(toys.ToyCases, "read", lambda self: [changed if c is easier else c for c in cases])
-    from equipoise.experiment import data
-
-    data._cases.cache_clear()
     again = prepare(plan, None, workspace.path / "objects")
     with pytest.raises(VaultError, match="not those that were sealed"):
         open_vault(workspace, sealed, again.test_set)

@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 from toys import finished_in
 
-from equipoise.advice import advise
 from equipoise.experiment import checks, conclude
 from equipoise.experiment.contrasts import Scores, arm_results, strata_results
 from equipoise.experiment.run import Finished
@@ -136,61 +135,3 @@ def test_an_engine_of_no_gap_and_one_of_a_large_gap_are_told_apart(finish: Finis
     best = conclude.headline(scores, arm_results(scores))
     assert best is not None
     assert best.engine == "mine"
-
-
-# --- advice --------------------------------------------------------------------------------------------------------
-
-
-def test_a_proven_mix_is_advised_above_always_real(experiment: Finished) -> None:
-    advised = advise(Scores(scored(experiment, {"mixed 1:1": 0.3}, noise=0.002)), budget=60.0)
-    assert advised.advice.action == "buy mix"
-    assert advised.advice.synthetic >= 8
-
-
-def test_synthetic_cases_that_do_nothing_are_not_advised(experiment: Finished) -> None:
-    advised = advise(Scores(scored(experiment, {}, noise=0.002)), budget=6000.0)
-    assert advised.advice.action == "buy real"
-    assert advised.advice.real == 100
-    assert advised.exchange.real_equivalent is None
-    assert "No exchange rate" in advised.exchange.message
-
-
-def test_noise_is_not_enough_evidence_to_spend_money(experiment: Finished) -> None:
-    finished = scored(experiment, {}, noise=0.01)
-    flat = finished.rows.with_columns(dice=pl.col("dice") + 0.4 / pl.col("n"))
-    advised = advise(Scores(replace(finished, rows=flat)), budget=5000.0)
-    assert advised.advice.action == "not enough evidence"
-    assert advised.advice.train_next
-
-
-def test_the_exchange_rate_recovers_a_known_one(experiment: Finished) -> None:
-    # 8 synthetic cases are given the gain from 8 to 12 real ones on the curve .8 - .4 / n.
-    gain = 0.4 / 8 - 0.4 / 12
-    advised = advise(Scores(scored(experiment, {"mixed 1:1": gain}, noise=0.0005)), budget=60.0)
-    worth = advised.exchange.real_equivalent
-    assert worth is not None
-    assert worth.low < 4 < worth.high
-
-
-def test_advice_reads_validation_only(experiment: Finished) -> None:
-    finished = scored(experiment, {}, noise=0.002)
-    sealed = (pl.col("where") == "inside") & (pl.col("arm") == "mixed 1:1")
-    flattered = finished.rows.with_columns(dice=pl.when(sealed).then(0.99).otherwise(pl.col("dice")))
-    a, b = (advise(Scores(replace(finished, rows=rows)), 600.0) for rows in (finished.rows, flattered))
-    assert a == b
-
-
-def test_more_money_buys_more(experiment: Finished) -> None:
-    finished = scored(experiment, {}, noise=0.002)
-    counts = [advise(Scores(finished), budget).advice.real for budget in (600.0, 1200.0)]
-    assert counts == [10, 20]
-
-
-def test_the_grid_of_money_holds_its_prices(experiment: Finished) -> None:
-    prices = {"real_case": 10.0, "synthetic_case": 1.0, "engine_fit": 5.0}
-    plan = experiment.prepared.plan.model_copy(update={"prices": type(experiment.prepared.plan.prices)(**prices)})
-    context = replace(experiment.prepared.context, plan=plan)
-    finished = replace(scored(experiment, {}, noise=0.002), prepared=replace(experiment.prepared, context=context))
-    money = advise(Scores(finished), 100.0).money
-    assert money.cost[0][0] == 10 * money.real_counts[0]
-    assert money.cost[2][1] == pytest.approx(10 * money.real_counts[1] + money.synthetic_counts[2] + 5)

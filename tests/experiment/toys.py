@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from equipoise.core import Case, FitRecord, Image, LabelMap, Origin, TrainingSet, patients_of, registry
+from equipoise.core import Case, FitRecord, Geometry, Image, LabelMap, Origin, TrainingSet, patients_of, registry
 from equipoise.experiment.plan import parse_plan
 from equipoise.experiment.preparation import prepare
 from equipoise.experiment.run import Finished, run
@@ -80,8 +80,11 @@ class ToyModel:
     def probability(self, image: Image) -> np.ndarray:
         return (1 / (1 + np.exp(-8 * (image.array - self.threshold)))).astype(np.float32)
 
+    def decide(self, probability: np.ndarray, geometry: Geometry) -> LabelMap:
+        return LabelMap.on(geometry, (probability > 0.5).astype(np.uint8), SCHEME)
+
     def predict(self, image: Image) -> LabelMap:
-        return LabelMap.on(image.geometry, (self.probability(image) > 0.5).astype(np.uint8), SCHEME)
+        return self.decide(self.probability(image), image.geometry)
 
     def to_bytes(self) -> bytes:
         return json.dumps([self.threshold, sorted(self.parents)]).encode()
@@ -113,7 +116,9 @@ class ToyLearner:
         threshold = float(np.average([c for c, _ in cuts], weights=[w for _, w in cuts]))
         threshold += float(rng.normal(0, self.noise))
         made = [d.case.id for d in drawn if d.case.synthetic]
-        record = FitRecord(steps, len(drawn), len(made), len(set(made)), 0.0)
+        shares, weights = zip(*((d.case.labels.masks().mean(), d.weight) for d in drawn), strict=True)
+        share = float(np.average(shares, weights=weights))
+        record = FitRecord(steps, len(drawn), len(made), len(set(made)), 0.0, prevalence=(share,))
         seen = {c.patient for c in validation} if self.peeks else set()
         before = start.parents if start else frozenset()
         return ToyModel(threshold, training.parents | before | seen, record)

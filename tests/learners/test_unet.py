@@ -13,9 +13,11 @@ import torch
 from equipoise.core import Image, LabelMap, LabelScheme, Mix, Split, TrainingSet, rng_for
 from equipoise.core.registry import parameters
 from equipoise.errors import TrainingError
+from equipoise.learners.patches import Batch
 from equipoise.learners.trained_unet import TrainedUNet
+from equipoise.learners.training_loop import Tally
 from equipoise.learners.unet import UNet
-from equipoise.testing.learner_contract import disc_case, patients
+from equipoise.testing.disc_cases import disc_case, patients
 
 SPLIT = Split(patients(0, 1, 2, 3), patients(10), patients(20))
 SMALL: dict[str, Any] = {"patch": 16, "batch": 2, "channels": (4, 8, 8)}
@@ -157,3 +159,22 @@ def test_images_smaller_than_the_patch_train_and_predict() -> None:
 def test_the_package_does_not_import_torch() -> None:
     code = "import sys, equipoise.learners; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_prevalence_trained_at_is_that_of_what_was_drawn() -> None:
+    # Patches as large as the images, every case twice; what lies outside an image does not count.
+    model = trained(steps=4, patch=40, foreground=0.0)
+    drawn = np.mean([case.labels.masks().mean((1, 2, 3)) for case in DISCS.real], axis=0)
+    assert model.record.prevalence == pytest.approx(drawn)
+    assert UNet().load(model.to_bytes()).record.prevalence == model.record.prevalence
+
+
+def test_prevalence_weighs_cases_as_the_loss_does_and_leaves_out_what_does_not_count() -> None:
+    labels = np.zeros((2, 1, 2, 2, 1), np.uint8)
+    labels[0, 0, 0] = labels[1, 0, 0, 0] = 1
+    counted = np.ones((2, 1, 2, 2, 1), np.uint8)
+    counted[0, 0, 0, 0] = 0
+    tally = Tally()
+    tally.add([], Batch(np.zeros((2, 1, 2, 2, 1), np.float32), labels, counted, np.float32([1.0, 0.5])), False)
+    assert tally.foreground.tolist() == [1 + 0.5 * 1]
+    assert tally.voxels == 3 + 0.5 * 4

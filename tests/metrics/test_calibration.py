@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equipoise.errors import DataError, GeometryMismatchError
-from equipoise.metrics import brier_score, expected_calibration_error, reliability_table, shift_prevalence
+from equipoise.metrics import (
+    ReliabilityBins,
+    brier_score,
+    expected_calibration_error,
+    reliability_table,
+    shift_prevalence,
+)
 
 
 def test_error_of_a_constant_prediction_is_its_distance_from_the_rate() -> None:
@@ -111,3 +117,48 @@ def test_a_class_that_does_not_occur_gets_nothing() -> None:
 def test_bad_input_is_named_with_its_fix(call, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         call()
+
+
+def test_bins_by_hand_and_edges_belong_to_the_bin_above() -> None:
+    bins = ReliabilityBins.of([0.0, 0.1, 0.15, 0.95, 1.0], [0, 0, 1, 1, 0])
+    count, predicted, positive = bins.tenths()
+    assert count.tolist() == [1, 2, 0, 0, 0, 0, 0, 0, 0, 2]
+    assert predicted[[0, 1, 9]] == pytest.approx([0, 0.25, 1.95])
+    assert positive[[0, 1, 9]].tolist() == [0, 1, 1]
+    assert bins.calibration_error() == pytest.approx((0 + 0.75 + 0.95) / 5)
+
+
+def test_bins_of_cases_add_up_to_the_bins_of_all_voxels() -> None:
+    rng = np.random.default_rng(1)
+    p, y = rng.random((2, 500)), rng.random((2, 500)) < 0.3
+    added, whole = ReliabilityBins.of(p[0], y[0]) + ReliabilityBins.of(p[1], y[1]), ReliabilityBins.of(p, y)
+    assert added.count.tolist() == whole.count.tolist()
+    assert added.positive.tolist() == whole.positive.tolist()
+    np.testing.assert_allclose(added.predicted, whole.predicted)
+
+
+@pytest.mark.parametrize(("trained", "real"), [(0.2, 0.1), (0.02, 0.001), (0.1, 0.4)])
+def test_shifted_bins_are_the_bins_of_shifted_voxels(trained: float, real: float) -> None:
+    rng = np.random.default_rng(2)
+    p = 1 / (1 + np.exp(-(3 * rng.standard_normal(50_000) - 2)))
+    y = rng.random(p.size) < p
+    bins = ReliabilityBins.of(p, y)
+    moved = shift_prevalence(p, trained, real)
+    exact, quick = ReliabilityBins.of(moved, y), bins.shifted(trained, real)
+    assert quick.predicted.sum() == pytest.approx(moved.sum(), rel=0.01)
+    assert quick.calibration_error() == pytest.approx(exact.calibration_error(), rel=0.09)
+    change = brier_score(moved, y) - brier_score(p, y)
+    assert quick.brier_score() - bins.brier_score() == pytest.approx(change, rel=0.09)
+
+
+def test_shift_back_and_forth_changes_nothing() -> None:
+    bins = ReliabilityBins.of([0.01, 0.2, 0.5, 0.99], [0, 0, 1, 1])
+    back = bins.shifted(0.3, 0.05).shifted(0.05, 0.3)
+    np.testing.assert_allclose(back.predicted, bins.predicted, atol=1e-12)
+
+
+def test_bins_of_no_voxel_have_no_figure() -> None:
+    none = ReliabilityBins.of([], [])
+    assert math.isnan(none.calibration_error())
+    assert math.isnan(none.brier_score())
+    assert math.isnan(none.shifted(0.2, 0.1).calibration_error())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equipoise.errors import DataError, GeometryMismatchError, LabelError
-from equipoise.metrics import Detection, detect, lesions
+from equipoise.metrics import Detection, detect, diameter, lesions, longest_diameter
 
 
 def row(*values: int) -> np.ndarray:
@@ -125,3 +126,38 @@ def test_names_of_lesions_do_not_matter(seed: int) -> None:
 def test_bad_input_is_named_with_its_fix(change: dict[str, object], error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         detect(**{"truth": np.zeros(3, int), "predicted": np.zeros(3, int), **change})  # type: ignore[arg-type]
+
+
+def test_longest_diameter_is_of_one_lesion_and_agrees_with_measuring_each() -> None:
+    mask = np.random.default_rng(3).random((40, 30, 3)) < 0.25
+    numbered = lesions(mask)
+    each = [diameter(numbered == k, (0.7, 1.1, 2.0)) for k in range(1, numbered.max() + 1)]
+    assert longest_diameter(mask, (0.7, 1.1, 2.0)) == max(each)
+    assert longest_diameter(numbered, (0.7, 1.1, 2.0)) == max(each)
+    assert longest_diameter(np.zeros((4, 4), bool), (1.0, 1.0)) == 0
+    far_apart = np.zeros((9, 9), bool)
+    far_apart[0, 0:2] = far_apart[8, 8] = True
+    assert longest_diameter(far_apart, (1.0, 1.0)) == 2  # the longer one, not the distance between them
+
+
+def test_longest_diameter_refuses_probabilities() -> None:
+    with pytest.raises(LabelError, match="cut a probability"):
+        longest_diameter(np.zeros((4, 4)), (1.0, 1.0))
+
+
+def test_instance_numbers_may_be_any() -> None:
+    truth = np.array([[900_000, 900_000, 0, 7, 7]])
+    assert counts(detect(truth, np.array([[3, 3, 0, 0, 0]]))) == (1, 0, 1, 0)
+
+
+def test_forty_thousand_specks_make_no_table_of_all_pairs() -> None:
+    truth, predicted = np.zeros((2, 400, 400), bool)
+    truth[::2, ::2] = predicted[::2, 1::2] = True
+    predicted[0, 0] = True  # joins the speck beside it: intersection over union 1/2 with the truth's first
+    tracemalloc.start()
+    try:
+        found = detect(truth, predicted)
+        assert tracemalloc.get_traced_memory()[1] < 100e6  # all pairs would be 13 GB
+    finally:
+        tracemalloc.stop()
+    assert counts(found) == (1, 39_999, 39_999, 0)

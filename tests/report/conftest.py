@@ -27,6 +27,7 @@ from equipoise.experiment.findings import (
     Gate,
     Lineage,
     MetricCard,
+    MixedEffects,
     Money,
     Picture,
     Power,
@@ -141,7 +142,12 @@ def money() -> Money:
     expected = [[0.9 - 0.3 * (r + 0.06 * s) ** -0.4 for r in real] for s in synthetic]
     cost = [[220 * r + 12 * s + 300 * (s > 0) for r in real] for s in synthetic]
     prices = {"one annotated patient, one reader": 140.0, "adjudication": 80.0, "one synthetic case": 1.5}
-    return Money("EUR", prices, real, synthetic, expected, cost, "A power law was fitted on validation patients.")
+    said = "A power law was fitted on validation patients."
+    low, high = (
+        [[e + side * (0.01 + 0.0003 * r) for e, r in zip(row, real, strict=True)] for row in expected]
+        for side in (-1, 1)
+    )
+    return Money("EUR", prices, real, synthetic, expected, cost, said, low, high)
 
 
 @pytest.fixture(scope="session")
@@ -265,6 +271,10 @@ def rich() -> Findings:
         pictures=pictures(rng),
         reproduce={"command": "equipoise demo --seed 7", "version": "0.1.0", "lock file": "constraints.txt"},
         limits=["simulated pixels say nothing about CT", "24 test patients cannot show differences below 0.018"],
+        mixed_effects=MixedEffects(
+            estimate(rng, 0.058, 0.034), estimate(rng, 0.061, 0.019), estimate(rng, 0.012, 0.0118),
+            estimate(rng, 0.042, 0.007), True, "The mixed-effects model and the bootstrap agree",
+        ),
     )  # fmt: skip
 
 
@@ -278,7 +288,7 @@ def empty(rich: Findings) -> Findings:
         exchange=Exchange(None, ""), strata=[], boundary=[], lineage=[], pictures=[], reproduce={}, limits=[],
         money=Money("EUR", {}, [], [], None, [], ""),
         advice=Advice("not enough evidence", "", 0, "EUR", 0, 0, None, None),
-        gate=Gate(False, "Two untrained models are not compared", None, None, None),
+        gate=Gate(False, "Two untrained models are not compared", None, None, None), mixed_effects=None,
     )  # fmt: skip
 
 

@@ -44,3 +44,8 @@ def test_nothing_to_mend_is_said_calmly() -> None:
     text = render_check(CheckFindings("clean", "data", 4, 4, {}, []))
     assert "4 cases of 4 patients, and nothing to mend." in text
     assert "No label was found." in text
+
+
+def test_patients_whom_nobody_stated_are_not_counted() -> None:
+    text = render_check(CheckFindings("bare", "data", 4, None, {}, []))
+    assert "4 cases, patients not stated, and nothing to mend." in text

@@ -197,7 +197,7 @@ def _page(target: _Target, path: Path, checked: Checked, items: Sequence[CheckIt
     hidden = Counter(i.code for i in items)
     if any(n > PICTURES for n in hidden.values()):
         facts["Pictures"] = f"of the first {PICTURES} findings of each kind"
-    return CheckFindings(target.title, str(path), checked.cases, checked.patients or 0, classes, items, facts)
+    return CheckFindings(target.title, str(path), checked.cases, checked.patients, classes, items, facts)
 
 
 def _shares(checked: Checked) -> str:

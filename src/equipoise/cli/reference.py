@@ -44,7 +44,7 @@ def _section(model: type[BaseModel], where: str) -> list[str]:
     for name, field in model.model_fields.items():
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            below += _section(inner, name)
+            below += _section(inner, f"{where}.{name}" if where else name)
         elif name == "engines":
             below += _section(EnginePlan, "engines.NAME")
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import tomllib
 from contextlib import closing
@@ -24,6 +23,7 @@ from equipoise.experiment.probe import estimate_cost
 from equipoise.experiment.run import Finished, run
 from equipoise.experiment.wording import words
 from equipoise.formats.nnunet import write_nnunet
+from equipoise.report.jsonable import strict
 from equipoise.report.page import write_report
 from equipoise.report.story import tell
 from equipoise.runners import InProcess, make_runner
@@ -68,14 +68,22 @@ def resume(folder: Path, on: str, workers: int, as_json: bool) -> None:
 def recommend(folder: Path, budget: float | None, as_json: bool) -> None:
     """Advise from the rows of a finished experiment."""
     with _existing(folder) as workspace:
-        scores = Scores(_finished(folder, workspace))
-        advised = advise(scores, budget)
+        finished = _finished(folder, workspace)
+        advised = advise(Scores(finished), budget)
+    margin = finished.prepared.plan.metric.margin
     if as_json:
         from dataclasses import asdict
 
-        terminal.as_json({"advice": asdict(advised.advice), "exchange": asdict(advised.exchange)})
+        content = {"advice": asdict(advised.advice), "exchange": asdict(advised.exchange), "margin": margin}
+        terminal.as_json(strict(content))
         return
-    terminal.lines([("Next purchase", advised.advice.sentence), ("Exchange rate", advised.exchange.message)])
+    terminal.lines(
+        [
+            ("Advice", advised.advice.action),
+            ("Next purchase", advised.advice.sentence),
+            ("Exchange rate", advised.exchange.message),
+        ]
+    )
 
 
 def export_nnunet(folder: Path, arm: str, out: Path | None, number: int, labels: list[str], as_json: bool) -> None:
@@ -177,11 +185,9 @@ def seven_lines(findings: Findings, report: Path, folder: Path) -> list[tuple[st
 
 
 def _dry_run(plan: Plan, root: Path, folder: Path, on: str, workers: int, as_json: bool) -> None:
-    # On a cluster, too, the probes share this machine's cores; give --workers to count the cluster's.
-    count = 1 if on == "process" else workers or len(os.sched_getaffinity(0))
     with closing(make_runner(on, workers)) as runner, terminal.progress(as_json) as told:
         prepared = prepare(plan, root, folder / "objects", told)
-        cost = estimate_cost(prepared, runner, count)
+        cost = estimate_cost(prepared, runner)
     power = checks.planned(plan, prepared.split)
     if as_json:
         from dataclasses import asdict
@@ -192,7 +198,7 @@ def _dry_run(plan: Plan, root: Path, folder: Path, on: str, workers: int, as_jso
     terminal.lines(
         [
             ("Arms", f"{cost.arms} arms and sizes, {cost.trainings} trainings with {plan.arms.replicates} replicates"),
-            ("Time", f"about {time} on {count} process(es)"),
+            ("Time", f"about {time} on {cost.workers} process(es)"),
             ("Memory", terminal.size(cost.memory)),
             ("Disk", terminal.size(cost.disk)),
             ("Money", f"{cost.money:,.2f} {cost.currency} for annotation and synthetic cases, by the plan's prices"),

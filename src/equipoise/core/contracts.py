@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from equipoise.core.case import Case
+from equipoise.core.geometry import Geometry
 from equipoise.core.image import Image
 from equipoise.core.labels import LabelMap
 from equipoise.core.mix import TrainingSet
@@ -66,6 +67,9 @@ class FitRecord:
         ``(step, training loss, validation score or NaN)``.
     best_step
         The step whose weights were kept.
+    prevalence
+        Share of each label among the voxels trained on, weighted as the loss weighs them, in channel order; empty where
+        the learner does not count them.
     """
 
     steps: int
@@ -75,6 +79,7 @@ class FitRecord:
     seconds: float
     curve: tuple[tuple[int, float, float], ...] = ()
     best_step: int = 0
+    prevalence: tuple[float, ...] = ()
 
 
 class Predictor(Protocol):
@@ -86,8 +91,14 @@ class Predictor(Protocol):
     def probability(self, image: Image) -> np.ndarray:
         """Return the probability of each label, float32, shape ``(L, I, J, K)``, on the image's own grid."""
 
+    def decide(self, probability: np.ndarray, geometry: Geometry) -> LabelMap:
+        """Return the label map that `probability` of an image on this grid amounts to: the model's rule of decision.
+
+        Who needs both the probabilities and the label map calls `probability` once, and then this.
+        """
+
     def predict(self, image: Image) -> LabelMap:
-        """Return the predicted label map on the image's own grid."""
+        """Return the predicted label map on the image's own grid: ``decide(probability(image), image.geometry)``."""
 
     def to_bytes(self) -> bytes:
         """Return the model as safetensors with its description; never a pickle."""

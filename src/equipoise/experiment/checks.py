@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from equipoise.core import Split
 from equipoise.experiment.contrasts import Scores, shown
 from equipoise.experiment.findings import ArmResult, Check, Gate, Power
-from equipoise.experiment.plan import Plan, deviations, parse_plan
+from equipoise.experiment.plan import REPLICATES_TO_CLAIM, Plan, deviations, parse_plan
 from equipoise.experiment.preparation import Prepared
 from equipoise.experiment.run import Finished
 from equipoise.experiment.wording import TITLES, capital, words
@@ -134,7 +134,7 @@ def first_page(scores: Scores, arms: Sequence[ArmResult], gated: Gate, workspace
     known = instrument(scores)
     checks += [known] if known else []
     checks += assumptions(finished.prepared)
-    if finished.prepared.plan.arms.replicates < 5:
+    if finished.prepared.plan.arms.replicates < REPLICATES_TO_CLAIM:
         k = finished.prepared.plan.arms.replicates
         checks.append(
             Check(
@@ -226,7 +226,7 @@ def limits(scores: Scores, simulated: str | None) -> list[str]:
         said.append(f"{len(split.external)} patients at the external site: a first look, not a proof.")
     if len(split.validation) < 10:
         said.append(f"{len(split.validation)} validation patients choose checkpoints and arms: the choice is noisy.")
-    if plan.arms.replicates < 5:
+    if plan.arms.replicates < REPLICATES_TO_CLAIM:
         said.append(f"{plan.arms.replicates} replicates: conditional on these fits.")
     if not any(e.readers > 1 for e in prepared.entries):
         said.append("One reader: the truth's own error is not known, and no model can be shown to be better than it.")

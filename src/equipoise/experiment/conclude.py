@@ -48,9 +48,14 @@ def headline(scores: Scores, arms: Sequence[ArmResult]) -> ArmResult | None:
 
 
 def recommended(scores: Scores, arms: Sequence[ArmResult]) -> str:
-    """Return the arm to build: the mix whose advantage on validation is proven and largest, else ``"real"``."""
+    """Return the arm to build: the mix whose advantage on validation is proven and largest, else ``"real"``.
+
+    An engine with a known gap checks the instrument; nobody could build with it.
+    """
     deciding, _ = deciding_places(scores)
-    proven = [a for a in arms if a.engine and a.where == deciding and a.difference is not None and a.difference.low > 0]
+    usable = {name for name, engine in scores.finished.prepared.plan.engines.items() if engine.known_gap is None}
+    here = [a for a in arms if a.engine in usable and a.where == deciding]
+    proven = [a for a in here if a.difference is not None and a.difference.low > 0]
     largest = max((a.n for a in proven), default=0)
     best = max(
         (a for a in proven if a.n == largest), key=lambda a: a.difference.low if a.difference else 0, default=None

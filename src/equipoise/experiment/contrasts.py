@@ -12,7 +12,7 @@ import polars as pl
 from equipoise.core import rng_for
 from equipoise.experiment.arms import PlannedArm
 from equipoise.experiment.findings import ArmResult, Estimate, Secondary, Stratum, Verdict
-from equipoise.experiment.plan import Plan
+from equipoise.experiment.plan import REPLICATES_TO_CLAIM, Plan
 from equipoise.experiment.run import Finished
 from equipoise.stats import Difference, holm, mean_interval, paired_difference, verdict
 from equipoise.stats import Estimate as Measured
@@ -90,7 +90,8 @@ class Scores:
 
     def _rng(self, where: str, metric: str) -> np.random.Generator:
         # One stream for all arms at a place: they share the resamples, so that curves over arms can be drawn jointly.
-        return rng_for(self.finished.prepared.plan.seed, "bootstrap", where, metric)
+        # A figure before and after a correction shares them too: it differs by the correction and by nothing else.
+        return rng_for(self.finished.prepared.plan.seed, "bootstrap", where, metric.removesuffix("_shifted"))
 
     def _table(self, where: str, metric: str) -> pl.DataFrame:
         if (where, metric) not in self._tables:
@@ -149,23 +150,29 @@ def secondary_results(scores: Scores, arms: Sequence[PlannedArm]) -> list[Second
     for where in ("inside", "target"):
         for arm in arms if where in scores.places() else ():
             for metric, what in SECONDARY.items():
-                mean = scores.mean(arm, where, metric)
-                if mean is None:
-                    continue
-                difference = None if arm.family == "real" else scores.difference(arm, where, metric)
-                found.append(
-                    Secondary(
-                        metric=metric,
-                        unit={"": "", "length": unit, "volume": size}[what],
-                        arm=arm.arm.name,
-                        n=arm.n,
-                        where=where,
-                        budget=arm.budget,
-                        mean=shown(mean),
-                        difference=None if difference is None else shown(difference),
-                    )
-                )
+                units = {"": "", "length": unit, "volume": size}
+                result = secondary(scores, arm, where, metric, metric, units[what])
+                if result is not None:
+                    found.append(result)
     return found
+
+
+def secondary(scores: Scores, arm: PlannedArm, where: str, column: str, name: str, unit: str) -> Secondary | None:
+    """Return one column of the rows for one arm and place, ``None`` where fewer than two patients have it."""
+    mean = scores.mean(arm, where, column)
+    if mean is None:
+        return None
+    difference = None if arm.family == "real" else scores.difference(arm, where, column)
+    return Secondary(
+        metric=name,
+        unit=unit,
+        arm=arm.arm.name,
+        n=arm.n,
+        where=where,
+        budget=arm.budget,
+        mean=shown(mean),
+        difference=None if difference is None else shown(difference),
+    )
 
 
 def strata_results(scores: Scores, arm: PlannedArm, smallest: int = 5) -> list[Stratum]:
@@ -195,7 +202,7 @@ def shown(measured: Measured, replicates: Sequence[float] | np.ndarray = ()) -> 
         [float(value) for value in replicates],
         measured.patients,
         measured.excluded,
-        measured.replicates < 3,
+        measured.replicates < REPLICATES_TO_CLAIM,
     )
 
 

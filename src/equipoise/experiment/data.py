@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -54,19 +53,43 @@ class Source:
     ----------
     specs
         Canonical JSON of the inside set's format and, where there is one, of the external set's.
+    content
+        Hash of what the inventory found there. The same place may hold other files later, or name another folder when
+        the process moves, and a worker that stays must not take the old cases for the new ones.
     """
 
     specs: tuple[str, ...]
+    content: str
 
     def cases(self) -> dict[str, Case]:
-        """Return every case by id, unread; kept for the life of the process."""
-        return _cases(self)
+        """Return every case by id, unread; kept for the sources that this process used last."""
+        if self not in _KEPT:
+            self.keep(listed(self.specs))
+        return _KEPT[self]
+
+    def keep(self, cases: dict[str, Case]) -> None:
+        """Remember the cases, which some formats take seconds to list; earlier sources are forgotten."""
+        while self not in _KEPT and len(_KEPT) >= SOURCES_KEPT:
+            del _KEPT[next(iter(_KEPT))]
+        _KEPT[self] = cases
 
 
-@lru_cache(maxsize=2)
-def _cases(source: Source) -> dict[str, Case]:
+SOURCES_KEPT = 2
+"""Sources whose cases a process remembers: a run has one, and a report may compare it with another."""
+
+_KEPT: dict[Source, dict[str, Case]] = {}
+
+
+def listed(specs: Sequence[str]) -> dict[str, Case]:
+    """Return every case of some sets by id, unread, as they are now.
+
+    Raises
+    ------
+    DataError
+        A case is synthetic.
+    """
     found: dict[str, Case] = {}
-    for position, spec in enumerate(source.specs):
+    for position, spec in enumerate(specs):
         for case in read(json.loads(spec)):
             if position:
                 case = replace(case, id=EXTERNAL + case.id, patient=EXTERNAL + case.patient)
@@ -78,15 +101,19 @@ def _cases(source: Source) -> dict[str, Case]:
     return found
 
 
-def take_inventory(source: Source, progress: Callable[[int, int], None] | None = None) -> list[Entry]:
+def take_inventory(cases: Collection[Case], progress: Callable[[int, int], None] | None = None) -> list[Entry]:
     """Read every case once: its size, its fingerprint and how it looks (for near-duplicates)."""
-    cases = list(source.cases().values())
     entries = []
     for number, case in enumerate(cases, 1):
         entries.append(_entry(case))
         if progress:
             progress(number, len(cases))
     return entries
+
+
+def content_of(entries: Iterable[Entry]) -> str:
+    """Return one hash of the images and truths of some cases, in whatever order."""
+    return hashlib.sha256("".join(sorted(e.fingerprint for e in entries)).encode()).hexdigest()
 
 
 def _entry(case: Case) -> Entry:
@@ -202,8 +229,7 @@ def with_test_truth(plan: Plan, case: Case) -> Case:
 def test_set_hash(entries: Sequence[Entry], split: Split) -> str:
     """Return a hash of exactly the images and truths of the sealed parts."""
     sealed = split.test | split.external
-    prints = sorted(e.fingerprint for e in entries if e.patient in sealed)
-    return hashlib.sha256("".join(prints).encode()).hexdigest()
+    return content_of(e for e in entries if e.patient in sealed)
 
 
 def to_json(entries: Sequence[Entry]) -> bytes:

@@ -9,118 +9,23 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from equipoise.experiment.measurements import (
+    ArmResult,
+    Boundary,
+    Curve,
+    CurvePoint,
+    DetectionAndCalibration,
+    Estimate,
+    Prevalence,
+    Reliability,
+    Secondary,
+    Stratum,
+    Verdict,
+)
+
 SCHEMA = 1
 
-Verdict = Literal["better", "worse", "not inferior", "equal", "not proven"]
 Light = Literal["green", "amber", "red", "not audited"]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean or difference with its interval; never shown without it.
-
-    Parameters
-    ----------
-    value, low, high
-        Point and interval at ``level``.
-    replicates
-        One value per replicate, the small dots behind the interval.
-    conditional
-        Whether there were too few replicates to speak beyond "these fits".
-    """
-
-    value: float
-    low: float
-    high: float
-    level: float = 0.95
-    replicates: list[float] = field(default_factory=list)
-    patients: int = 0
-    excluded: int = 0
-    conditional: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ArmResult:
-    """One arm at one size, budget and place.
-
-    Parameters
-    ----------
-    arm
-        Name, such as ``"mixed 1:1"``.
-    family
-        ``"real"``, ``"duplicate"``, ``"synthetic"``, ``"mix"``, ``"pretrain"``, ``"weighted"`` or ``"self-training"``.
-    ratio
-        Synthetic : real in cases; 0 for real, ``None`` for synthetic only.
-    n
-        Real patients paid for.
-    budget
-        Equal steps or equal epochs.
-    where
-        ``"validation"``, ``"target validation"``, ``"inside"`` (sealed test) or ``"target"`` (external site, sealed).
-    mean
-        Of the primary metric.
-    difference
-        Paired, against ``real`` at the same n, budget and place; ``None`` for ``real`` itself.
-    verdict, p_holm
-        Of the difference; Holm over the planned contrasts of one place.
-    distinct_synthetic, sampling_weight
-        Different synthetic cases seen, and the share of draws that were synthetic.
-    """
-
-    arm: str
-    family: str
-    engine: str | None
-    ratio: float | None
-    n: int
-    budget: Literal["steps", "epochs"]
-    where: Literal["validation", "target validation", "inside", "target"]
-    mean: Estimate
-    difference: Estimate | None
-    verdict: Verdict | None
-    p_holm: float | None
-    control: bool
-    distinct_synthetic: float
-    sampling_weight: float
-    steps: int
-    cpu_seconds: float
-    loss_weight: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Stratum:
-    """A paired difference within one level of a factor (size, site, scanner)."""
-
-    factor: str
-    level: str
-    arm: str
-    n: int
-    where: str
-    difference: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class CurvePoint:
-    """A point of a learning or ratio curve."""
-
-    x: float
-    estimate: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A named curve.
-
-    Parameters
-    ----------
-    kind
-        ``"learning"``: scores over real patients; ``"ratio"``: differences from ``real`` over synthetic : real.
-    """
-
-    kind: Literal["learning", "ratio"]
-    name: str
-    where: str
-    budget: str
-    points: list[CurvePoint]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +46,8 @@ class Money:
         Price book: name to price.
     real_counts, synthetic_counts
         Axes of the grid.
-    expected
-        Expected primary metric, ``[synthetic][real]``; ``None`` where no law could be fitted.
+    expected, expected_low, expected_high
+        Expected primary metric and its 95 % interval, ``[synthetic][real]``; ``None`` where no law could be fitted.
     cost
         Cost, ``[synthetic][real]``.
     """
@@ -154,13 +59,15 @@ class Money:
     expected: list[list[float]] | None
     cost: list[list[float]]
     message: str
+    expected_low: list[list[float]] | None = None
+    expected_high: list[list[float]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to buy next."""
+    """What to buy next; "buy nothing yet" where no purchase reaches the difference that the plan calls relevant."""
 
-    action: Literal["buy real", "buy mix", "not enough evidence"]
+    action: Literal["buy real", "buy mix", "buy nothing yet", "not enough evidence"]
     sentence: str
     budget: float
     currency: str
@@ -219,18 +126,6 @@ class Power:
     minimum_detectable: float
     power_at_margin: float
     sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Boundary:
-    """Boundary accuracy of one arm or reader against the consensus of the (other) readers."""
-
-    who: str
-    kind: Literal["reader", "arm"]
-    dice: Estimate
-    distance: Estimate
-    offset: Estimate
-    unit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +188,52 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class MixedEffects:
+    """Where the spread of the headline difference comes from, and whether a second method gives its interval too.
+
+    Parameters
+    ----------
+    difference
+        The headline difference with the interval of a mixed-effects model.
+    patient, replicate, residual
+        Standard deviations with their intervals, in the unit of the metric.
+    agrees
+        Whether the interval is like the bootstrap's, by the rule that ``sentence`` states.
+    """
+
+    difference: Estimate
+    patient: Estimate
+    replicate: Estimate
+    residual: Estimate
+    agrees: bool
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class TunedArm:
+    """What an arm chose by cross-validation inside its own training patients.
+
+    Parameters
+    ----------
+    candidates
+        What each candidate changes in the learner, as JSON.
+    scores
+        Mean primary metric over the arm's patients when they were held out, per candidate; ``None`` where it could not
+        be trained or nothing could be scored.
+    chosen
+        Position of the winner.
+    """
+
+    arm: str
+    n: int
+    budget: str
+    replicate: int
+    candidates: list[str]
+    scores: list[float | None]
+    chosen: int
+
+
+@dataclass(frozen=True, slots=True)
 class MetricCard:
     """The primary metric and how it is read."""
 
@@ -302,20 +243,6 @@ class MetricCard:
     higher_is_better: bool
     margin: float
     definition: str
-
-
-@dataclass(frozen=True, slots=True)
-class Secondary:
-    """A further metric of one arm at one size and place, with its difference from real."""
-
-    metric: str
-    unit: str
-    arm: str
-    n: int
-    where: str
-    budget: str
-    mean: Estimate
-    difference: Estimate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,8 +293,42 @@ class Findings:
     pictures: list[Picture]
     reproduce: dict[str, str]
     limits: list[str]
+    mixed_effects: MixedEffects | None = None
+    detection_and_calibration: DetectionAndCalibration | None = None
+    tuning: list[TunedArm] = field(default_factory=list)
     schema: int = SCHEMA
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain lists and dictionaries, ready for JSON."""
         return asdict(self)
+
+
+__all__ = [
+    "SCHEMA",
+    "Advice",
+    "ArmResult",
+    "Boundary",
+    "Check",
+    "Curve",
+    "CurvePoint",
+    "DataCard",
+    "DetectionAndCalibration",
+    "Estimate",
+    "Exchange",
+    "Findings",
+    "Gate",
+    "Light",
+    "Lineage",
+    "MetricCard",
+    "MixedEffects",
+    "Money",
+    "Outline",
+    "Picture",
+    "Power",
+    "Prevalence",
+    "Reliability",
+    "Secondary",
+    "Stratum",
+    "TunedArm",
+    "Verdict",
+]

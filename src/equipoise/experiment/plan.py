@@ -8,7 +8,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from equipoise.core.registry import canonical, make
 from equipoise.errors import EquipoiseError, PlanError, did_you_mean
@@ -16,6 +24,9 @@ from equipoise.errors import EquipoiseError, PlanError, did_you_mean
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Spec = dict[str, Any]
+
+REPLICATES_TO_CLAIM = 5
+"""With fewer, a result is conditional on the fits that were made."""
 
 
 class _Part(BaseModel):
@@ -52,13 +63,56 @@ class TargetPlan(_Part):
     validation_patients: int = Field(default=0, ge=0)
 
 
+class TuningPlan(_Part):
+    """How every arm chooses the learner's parameters for itself, on its own training patients only.
+
+    ``candidates`` lists what each of them changes in ``training.learner``; ``{}`` is the learner as it stands. In
+    every arm, size and replicate each is trained ``folds`` times for ``steps`` steps (``training.steps`` where it is
+    not given), every time without another part of the arm's patients, and scored on these by the primary metric. The
+    best mean wins, the first one of equals; then the arm is trained on all its patients. ``tuning = "none"`` takes
+    the learner as it stands.
+    """
+
+    candidates: tuple[Spec, ...] = ()
+    folds: int = Field(default=3, ge=2, le=5)
+    steps: int | None = Field(default=None, ge=2)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_is_no_candidates(cls, content: Any) -> Any:
+        if content == "none":
+            return {}
+        if isinstance(content, str):
+            raise ValueError("tuning must be 'none' or a table [training.tuning] with candidates")
+        named = content.get("candidates", ()) if isinstance(content, dict) else None
+        if content and isinstance(named, (list, tuple)) and len(named) < 2:
+            raise ValueError("name at least two candidates to choose from, or write tuning = 'none'")
+        return content
+
+    @model_validator(mode="after")
+    def _candidates_differ(self) -> TuningPlan:
+        if any("kind" in candidate for candidate in self.candidates):
+            raise ValueError("a candidate changes parameters of training.learner; it cannot name another kind")
+        if any(candidate in self.candidates[:position] for position, candidate in enumerate(self.candidates)):
+            raise ValueError("two candidates are the same")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_it_is_written(self, rest: SerializerFunctionWrapHandler) -> Any:
+        return rest(self) if self.candidates else "none"
+
+
 class TrainingPlan(_Part):
     """The recipe, the same in every arm."""
 
     learner: Spec = {"kind": "unet", "preset": "cpu-small"}
     augment: Spec = {"kind": "classical"}
     steps: int = Field(default=240, ge=2)
-    tuning: Literal["none"] = "none"
+    tuning: TuningPlan = TuningPlan()
+
+    def tuned(self, candidate: int | None) -> Spec:
+        """Return the learner's specification with a candidate's changes."""
+        return self.learner if candidate is None else {**self.learner, **self.tuning.candidates[candidate]}
 
 
 class ArmsPlan(_Part):
@@ -174,6 +228,15 @@ class Plan(_Part):
             raise ValueError("name at least one engine under [engines.NAME]; `equipoise engines` lists the kinds")
         return self
 
+    @model_validator(mode="after")
+    def _can_be_tuned(self) -> Plan:
+        if self.training.tuning.candidates and min(self.arms.sizes, default=2) < 2:
+            raise ValueError(
+                "training.tuning holds out some of an arm's patients from the others, and arms.sizes asks for arms of "
+                "1 patient: leave the size 1 out, or write tuning = 'none'"
+            )
+        return self
+
     @property
     def hash(self) -> str:
         """SHA-256 of the whole plan, in one spelling."""
@@ -204,7 +267,9 @@ def parse_plan(content: dict[str, Any], file: Path | None = None) -> Plan:
     try:
         for group, specs in {
             "engines": [e.spec for e in plan.engines.values()],
-            "learners": [plan.training.learner],
+            "learners": [
+                plan.training.tuned(candidate) for candidate in (None, *range(len(plan.training.tuning.candidates)))
+            ],
             "augmentations": [plan.training.augment],
             "formats": [spec for spec in (plan.data, plan.external) if spec is not None],
         }.items():

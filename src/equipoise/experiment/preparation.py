@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,9 @@ from equipoise.experiment.data import (
     Entry,
     Source,
     check_inventory,
+    content_of,
     duplicates_across,
+    listed,
     make_split,
     take_inventory,
     test_set_hash,
@@ -27,13 +28,14 @@ from equipoise.experiment.tasks import Context, Progress
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An experiment that is checked and split, before anything is trained."""
+    """An experiment that is checked and split, before anything is trained; ``seconds`` is what that took."""
 
     context: Context
     entries: list[Entry]
     arms: list[PlannedArm]
     duplicates: list[tuple[str, str, int]]
     test_set: str
+    seconds: float = 0.0
 
     @property
     def plan(self) -> Plan:
@@ -67,16 +69,19 @@ def prepare(plan: Plan, root: Path | None, objects: Path, progress: Progress | N
         if progress:
             progress("reading the images", done, total, (time.perf_counter() - start) / done * (total - done))
 
-    source = Source(tuple(canonical(spec) for spec in plan.sources(root)))
-    entries = take_inventory(source, told)
+    specs = tuple(canonical(spec) for spec in plan.sources(root))
+    cases = listed(specs)
+    entries = take_inventory(cases.values(), told)
     check_inventory(entries)
-    split = make_split(plan, entries, source.cases())
+    split = make_split(plan, entries, cases)
     duplicates = duplicates_across(plan, entries)
     _refuse_duplicates(plan, entries, split, duplicates)
-    open_prints = sorted(e.fingerprint for e in entries if e.patient not in split.test | split.external)
-    content = hashlib.sha256("".join(open_prints).encode()).hexdigest()
+    content = content_of(e for e in entries if e.patient not in split.test | split.external)
+    source = Source(specs, content_of(entries))
+    source.keep(cases)
     context = Context(plan, source, split, content, str(objects))
-    return Prepared(context, entries, planned_arms(plan), duplicates, test_set_hash(entries, split))
+    tests = test_set_hash(entries, split)
+    return Prepared(context, entries, planned_arms(plan), duplicates, tests, time.perf_counter() - start)
 
 
 def _refuse_duplicates(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from equipoise.experiment.arms import PlannedArm
 from equipoise.experiment.data import to_json
 from equipoise.experiment.preparation import Prepared, candidates, labelled_cases
 from equipoise.experiment.tasks import Evaluate, Progress, Synthesise, Task, Train, run_task
+from equipoise.experiment.tuning import Choice, arm_at, tune
 from equipoise.experiment.vault import Seal, open_vault, seal
 from equipoise.runners import Runner
 from equipoise.workspace import Opening, Workspace
@@ -40,6 +41,8 @@ class Finished:
         Loss weight that validation chose, for ``weighted``.
     not_run
         Controls that could not be run, and why.
+    tuned
+        What each arm and replicate chose by cross-validation, where the plan tunes.
     """
 
     prepared: Prepared
@@ -51,6 +54,7 @@ class Finished:
     frozen: dict[tuple[str, int, int], list[str]]
     weights: dict[Trained, float]
     not_run: dict[str, str]
+    tuned: dict[Trained, Choice] = field(default_factory=dict)
 
 
 def run(
@@ -69,11 +73,15 @@ def run(
         driver = _Driver(workspace, runner, progress)
         frozen = _synthesise(prepared, driver)
         tasks, not_run = _trainings(prepared, frozen)
+        tuned = tune(prepared, [t for t in tasks.values() if t.arm.schedule != "self-training"], driver.run)
+        tasks = {at: tuned.applied(task) for at, task in tasks.items()}
         facts = driver.run("training", [t for t in tasks.values() if t.arm.schedule != "self-training"])
         students = _self_trainings(prepared, tasks, facts)
-        facts |= driver.run("self-training", list(students.values()))
-        tasks |= students
+        tuned_students = tune(prepared, list(students.values()), driver.run, tuned)
+        tasks |= {at: tuned_students.applied(task) for at, task in students.items()}
+        facts |= driver.run("self-training", [tasks[at] for at in students])
         chosen, weights = _choose_weights(prepared, tasks, workspace)
+        choices = tuned.choices | tuned_students.choices
         token, opening = open_vault(workspace, sealed, prepared.test_set)
         evaluations = _evaluations(prepared, sealed, token, chosen, facts)
         driver.run("testing", [e for _, e in evaluations])
@@ -89,6 +97,7 @@ def run(
         {at: found["cases"] for at, (_, found) in frozen.items()},
         weights,
         not_run,
+        {at: choices[arm_at(task)] for at, task in chosen.items() if arm_at(task) in choices},
     )
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from equipoise import __version__
 from equipoise.core import (
@@ -87,7 +87,7 @@ class Synthesise:
     def key(self) -> str:
         """Hash of all that decides the result."""
         engine = self.context.plan.engines[self.engine]
-        return _key(self.context, self.kind, self.engine, engine.spec, self.patients, self.replicate, self.count)
+        return key_of(self.context, self.kind, self.engine, engine.spec, self.patients, self.replicate, self.count)
 
     def run(self) -> Result:
         """Return the objects of the frozen cases."""
@@ -120,6 +120,7 @@ class Train:
     frozen: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ()
     teacher: str | None = None
+    candidate: int | None = None
 
     kind = "train"
 
@@ -128,12 +129,13 @@ class Train:
         """Hash of all that decides the result."""
         plan = self.context.plan
         engine = plan.engines[self.arm.engine] if self.arm.engine else None
-        return _key(
+        return key_of(
             self.context,
             self.kind,
             asdict(self.arm),
             engine.model_dump() if engine else None,
-            plan.training.model_dump(),
+            # Not the other candidates: a training with the same values is the same training.
+            {**plan.training.model_dump(), "learner": plan.training.tuned(self.candidate), "tuning": "none"},
             plan.metric.model_dump(),
             [self.patients, self.replicate, self.budget, self.steps, self.select],
             [self.frozen, self.unlabelled, self.teacher],
@@ -142,15 +144,8 @@ class Train:
     def run(self) -> Result:
         """Return the model's object, its record, and the rows of the validation patients."""
         start, cpu = time.perf_counter(), time.process_time()
-        learner = cast(Learner, make("learners", self.context.plan.training.learner))
-        predictor, records = self._fit(learner)
-        seen = predictor.parents & self.context.split.held_out
-        if seen:
-            raise LeakageError(
-                f"the model of arm {self.arm.name!r} was fitted on held-out patient(s) {sorted(seen)[:5]}",
-                why="its weights, normaliser or filter have seen the test",
-                fix="a learner must fit everything on the training set that it is given",
-            )
+        validation = part_cases(self.context.source, self.context.split.validation)
+        predictor, records = self.fit([with_test_truth(self.context.plan, case) for case in validation])
         rows = []
         for where, patients in _validation(self.context.split).items():
             cases = [with_test_truth(self.context.plan, c) for c in part_cases(self.context.source, patients)]
@@ -163,15 +158,19 @@ class Train:
             "synthetic_draws": sum(r.synthetic_draws for r in records),
             "distinct_synthetic": sum(r.distinct_synthetic for r in records),
             "best_step": records[-1].best_step,
+            # Of the last course: after pre-training on synthetic cases a model is fine-tuned at the real prevalence.
+            "prevalence": records[-1].prevalence,
             "curves": [r.curve for r in records],
+            "candidate": self.candidate,
             "cpu_seconds": time.process_time() - cpu,
         }
         return Result(rows, facts, time.perf_counter() - start)
 
-    def _fit(self, learner: Learner) -> tuple[Predictor, list[FitRecord]]:
+    def fit(self, validation: Sequence[Case]) -> tuple[Predictor, list[FitRecord]]:
+        """Return the trained model and the record of each course; validation may choose the checkpoint."""
         plan = self.context.plan
+        learner = cast(Learner, make("learners", plan.training.tuned(self.candidate)))
         augment = cast(Augment, make("augmentations", plan.training.augment))
-        validation = [with_test_truth(plan, c) for c in part_cases(self.context.source, self.context.split.validation)]
         rng = rng_for(plan.seed, "train", self.replicate, len(self.patients), self.arm.name, self.budget)
         start: Predictor | None = None
         records = []
@@ -189,6 +188,13 @@ class Train:
                 ) from error
         if start is None:
             raise TrainingError(f"arm {self.arm.name!r} has nothing to train on")
+        seen = start.parents & self.context.split.held_out
+        if seen:
+            raise LeakageError(
+                f"the model of arm {self.arm.name!r} was fitted on held-out patient(s) {sorted(seen)[:5]}",
+                why="its weights, normaliser or filter have seen the test",
+                fix="a learner must fit everything on the training set that it is given",
+            )
         return start, records
 
     def _courses(self, learner: Learner) -> Iterator[tuple[TrainingSet, int]]:
@@ -244,7 +250,9 @@ class Evaluate:
         """Hash of all that decides the result; the token is no part of it."""
         plan = self.context.plan
         truth = [plan.split.test_truth, plan.split.min_readers]
-        return _key(self.context, self.kind, self.model, self.part, self.seal.test_set, plan.metric.model_dump(), truth)
+        return key_of(
+            self.context, self.kind, self.model, self.part, self.seal.test_set, plan.metric.model_dump(), truth
+        )
 
     def run(self) -> Result:
         """Return the rows of the sealed part."""
@@ -257,7 +265,19 @@ class Evaluate:
         return Result(rows, {"cases": len(cases)}, time.perf_counter() - start)
 
 
-Task = Synthesise | Train | Evaluate
+class Task(Protocol):
+    """A piece of work whose result is decided by its key."""
+
+    @property
+    def kind(self) -> str:
+        """What it does."""
+
+    @property
+    def key(self) -> str:
+        """Hash of all that decides the result."""
+
+    def run(self) -> Result:
+        """Do it."""
 
 
 def run_task(task: Task) -> Result:
@@ -297,7 +317,8 @@ def _stream(name: str, cases: Sequence[Case], replicate: int) -> tuple[object, .
     return name, replicate, len(patients_of(cases))
 
 
-def _key(context: Context, *parts: object) -> str:
+def key_of(context: Context, *parts: object) -> str:
+    """Return the hash of all that decides the result of a task."""
     content = [__version__, context.content, context.plan.seed, *parts]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=_jsonable).encode()).hexdigest()
 
@@ -319,6 +340,7 @@ __all__ = [
     "Synthesise",
     "Task",
     "Train",
+    "key_of",
     "run_task",
     "vault_of",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,6 +19,16 @@ SMALLEST = 4
 
 LEAST_LEVELS = 3
 """What MONAI's network needs; on patches too small to halve, further levels keep the resolution."""
+
+CONTEXT = 1.5
+"""Side of a patch in extents of the structure: where the structure lies in the middle, a quarter of its extent is seen
+beyond either end, so that each border has both of its sides in the patch."""
+
+LARGEST_FOLD = 4
+"""That is chosen automatically: larger blocks ask too few features to answer for too many voxels."""
+
+LEAST_BATCH = 4
+"""Patches per step that are kept when patches grow: batch normalisation needs several."""
 
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises from a tenth of its peak to the peak."""
@@ -166,6 +176,11 @@ class Grid:
     fold: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
 
+    @property
+    def positions(self) -> int:
+        """Positions that the widest level of the network computes."""
+        return math.prod(n // f for n, f in zip(self.patch, self.fold, strict=True))
+
 
 def grid_for(patch: Sequence[int], shapes: Sequence[Sequence[int]], fold: int, levels: int) -> Grid:
     """Return the patch to cut, no longer than the longest image and rounded up to what the network can fold and halve.
@@ -193,6 +208,51 @@ def grid_for(patch: Sequence[int], shapes: Sequence[Sequence[int]], fold: int, l
         left = [n // s for n, s in zip(left, stride, strict=True)]
         grid = replace(grid, strides=(*grid.strides, stride))
     return grid
+
+
+def with_room(
+    recipe: Recipe, extent: Sequence[float], shapes: Sequence[Sequence[int]], stated: Collection[str]
+) -> Recipe:
+    """Return the recipe with a patch that holds a structure and its surroundings, at the cost of the preset's.
+
+    A preset's patch that holds the structure along every axis stays, and so does everything that the plan states.
+    Else the patch becomes `CONTEXT` extents long along the axes where it was too short. What a step costs goes with
+    the positions that the network computes, ``batch x patch / fold`` over all axes; they stay within those of the
+    preset by folding larger blocks of voxels into channels (up to `LARGEST_FOLD`), then by fewer patches per step
+    (down to `LEAST_BATCH`), then by a patch that is smaller than wished.
+
+    Parameters
+    ----------
+    recipe
+        Of the preset and the plan.
+    extent
+        Of the structure, voxels along each axis; see `equipoise.learners.extent.typical_extent`.
+    shapes
+        Of the images, same axes.
+    stated
+        Names of the fields that the plan states.
+    """
+    if "patch" in stated or all(e <= n for e, n in zip(extent, recipe.patch, strict=True)):
+        return recipe
+    levels, usual = len(recipe.channels), grid_for(recipe.patch, shapes, recipe.fold, len(recipe.channels))
+    budget = recipe.batch * usual.positions
+    least = recipe.batch if "batch" in stated else min(LEAST_BATCH, recipe.batch)
+    folds = [recipe.fold] if "fold" in stated else _doubled(recipe.fold)
+    wished = [max(n, math.ceil(CONTEXT * e)) if e > n else n for e, n in zip(extent, recipe.patch, strict=True)]
+    for fold in folds:
+        grid = grid_for(wished, shapes, fold, levels)
+        if least * grid.positions <= budget:
+            break
+    while least * grid.positions > budget and wished != list(recipe.patch):
+        wished = [max(n, math.floor(0.95 * w)) for w, n in zip(wished, recipe.patch, strict=True)]
+        grid = grid_for(wished, shapes, fold, levels)
+    batch = recipe.batch if "batch" in stated else max(least, min(recipe.batch, budget // grid.positions))
+    return replace(recipe, patch=grid.patch, fold=fold, batch=batch)
+
+
+def _doubled(fold: int) -> list[int]:
+    """Return a fold and its doubles up to `LARGEST_FOLD`."""
+    return [fold] + ([] if 2 * fold > LARGEST_FOLD else _doubled(2 * fold))
 
 
 def _halvable(length: int, levels: int) -> int:

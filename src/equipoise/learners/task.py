@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +15,11 @@ from equipoise.core.labels import LabelScheme
 from equipoise.core.mix import TrainingSet
 from equipoise.core.split import check_no_leak
 from equipoise.errors import LeakageError, NotEnoughCasesError, PlanError, TrainingError
+from equipoise.learners.extent import typical_extent
 from equipoise.learners.network import Architecture
 from equipoise.learners.normalise import Normaliser
 from equipoise.learners.patches import PreparedCases
-from equipoise.learners.recipe import Recipe, grid_for
+from equipoise.learners.recipe import Recipe, grid_for, with_room
 from equipoise.learners.trained_unet import TrainedUNet
 
 STREAM_SAMPLE = 8
@@ -109,10 +111,13 @@ def task_of(
     recipe_for: Callable[[int], Recipe],
     training: TrainingSet,
     start: TrainedUNet | None,
-    channels: tuple[int, ...] | None,
+    stated: Mapping[str, Any],
     rng: np.random.Generator,
 ) -> Task:
     """Return the task of a training set.
+
+    What the plan leaves open of patch, fold and batch follows from the cases that are drawn: their sizes and the
+    extent of what is labelled in them. Their patients are parents of the model anyway.
 
     Parameters
     ----------
@@ -122,8 +127,8 @@ def task_of(
         The guarded cases.
     start
         The model to continue from: its network, patch and normaliser are kept.
-    channels
-        Widths that the plan states, if it does; they must then be those of ``start``.
+    stated
+        The values that the plan states; ``channels`` among them must be those of ``start``.
     rng
         For the sample of a stream.
     """
@@ -132,13 +137,15 @@ def task_of(
     ndim = first.image.geometry.ndim
     recipe = recipe_for(ndim)
     if start is not None:
-        _require_same_network(start, first, channels)
+        _require_same_network(start, first, stated.get("channels"))
         kept = start.recipe
         recipe = replace(recipe, patch=kept.patch, fold=kept.fold, channels=kept.channels, norm=kept.norm)
+        recipe = recipe if "batch" in stated else replace(recipe, batch=kept.batch)
         architecture, normaliser = start.architecture, start.normaliser
         recipe = replace(recipe, normalise=normaliser.mode, learning_rate=recipe.learning_rate * recipe.finetune)
     else:
         shapes = [case.image.geometry.shape[:ndim] for case in known]
+        recipe = _fitting(recipe, known, shapes, stated)
         grid = grid_for(recipe.patch, shapes, recipe.fold, len(recipe.channels))
         recipe = replace(recipe, patch=grid.patch)
         architecture = Architecture(
@@ -165,6 +172,20 @@ def _known_cases(training: TrainingSet, rng: np.random.Generator) -> tuple[Case,
     if not sample:
         raise NotEnoughCasesError("there is no case to train on")
     return sample
+
+
+def _fitting(
+    recipe: Recipe, known: Sequence[Case], shapes: Sequence[tuple[int, ...]], stated: Mapping[str, Any]
+) -> Recipe:
+    """Return the recipe with patch, fold and batch for these cases.
+
+    Real cases decide where any are drawn, so that all arms with real cases of the same patients have one recipe.
+    """
+    longest = [max(lengths) for lengths in zip(*shapes, strict=True)]
+    if "patch" in stated or all(n <= m for n, m in zip(longest, recipe.patch, strict=True)):
+        return recipe
+    measured = [case for case in known if not case.synthetic] or known
+    return with_room(recipe, typical_extent(measured, len(recipe.patch)), shapes, stated)
 
 
 def _normaliser(recipe: Recipe, training: TrainingSet, known: Sequence[Case]) -> Normaliser:

@@ -16,6 +16,7 @@ from safetensors.torch import save as bytes_of
 from torch import nn
 
 from equipoise.core.contracts import FitRecord
+from equipoise.core.geometry import Geometry
 from equipoise.core.image import Image
 from equipoise.core.labels import Label, LabelMap, LabelScheme
 from equipoise.errors import DataError, UnreadableFileError
@@ -92,16 +93,19 @@ class TrainedUNet:
         values: np.ndarray = torch.sigmoid(logits.float()).cpu().numpy()
         return values[..., None] if self.architecture.ndim == 2 else values
 
-    def predict(self, image: Image) -> LabelMap:
-        """Return the predicted label map on the image's own grid.
+    def decide(self, probability: np.ndarray, geometry: Geometry) -> LabelMap:
+        """Return the label map that these probabilities amount to, on their grid.
 
         A voxel has each label whose probability is above one half; of exclusive labels, only the most probable one.
         """
-        probability = self.probability(image)
         present = probability > 0.5
         if self.scheme.exclusive:
             present &= np.arange(len(probability))[:, None, None, None] == probability.argmax(0)
-        return LabelMap.on(image.geometry, present.astype(np.uint8), self.scheme)
+        return LabelMap.on(geometry, present.astype(np.uint8), self.scheme)
+
+    def predict(self, image: Image) -> LabelMap:
+        """Return the predicted label map on the image's own grid."""
+        return self.decide(self.probability(image), image.geometry)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return a copy of the weights by name, on the CPU."""

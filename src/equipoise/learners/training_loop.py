@@ -40,6 +40,8 @@ class Tally:
     synthetic: int = 0
     positives: int = 0
     distinct: set[str] = field(default_factory=set)
+    foreground: np.ndarray = field(default_factory=lambda: np.zeros(1))
+    voxels: float = 0.0
 
     def add(self, drawn: Sequence[Draw], batch: Batch, fresh: bool) -> None:
         """Count a batch; a ``fresh`` synthetic case is a new one whatever its name."""
@@ -49,6 +51,9 @@ class Tally:
                 self.synthetic += 1
             self.draws += 1
         self.positives += int(np.count_nonzero(batch.labels))
+        counted = batch.counted > 0
+        self.voxels += float(batch.weights @ counted.sum((1, 2, 3, 4)))
+        self.foreground = self.foreground + batch.weights @ ((batch.labels > 0) & counted).sum((2, 3, 4))
 
 
 @dataclass(slots=True, eq=False)
@@ -115,7 +120,8 @@ class Training:
         self.network.eval()
         seconds = time.perf_counter() - begun
         distinct = len(tally.distinct)
-        return FitRecord(steps, tally.draws, tally.synthetic, distinct, seconds, tuple(curve), best[1])
+        prevalence = tuple((tally.foreground / max(tally.voxels, 1.0)).tolist())
+        return FitRecord(steps, tally.draws, tally.synthetic, distinct, seconds, tuple(curve), best[1], prevalence)
 
     def _step(self, optimiser: torch.optim.Optimizer, tally: Tally, step: int) -> float:
         recipe, task = self.task.recipe, self.task

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -30,8 +30,10 @@ from equipoise.learners.training_loop import Training
 class UNet:
     """A plain U-Net with a plain training loop.
 
-    Fields left ``None`` take the value of the preset; `recipe` shows the values in effect, and the trained model
-    keeps them.
+    Fields left ``None`` take the value of the preset; `recipe` shows them, and the trained model keeps the values in
+    effect. Where the labelled structures of the training cases are larger than the preset's patch, an open ``patch``
+    grows until it holds them with their surroundings, and an open ``fold`` and ``batch`` keep the cost of a step
+    (`equipoise.learners.recipe.with_room`).
 
     Parameters
     ----------
@@ -39,7 +41,7 @@ class UNet:
         ``"cpu-small"`` trains in seconds on one CPU thread; ``"gpu"`` is a network of nnU-Net's size.
     patch
         Side in voxels, or one length per axis; cut at native spacing. Never longer than the longest image, and rounded
-        up to what the network can halve.
+        up to what the network can halve. Left open it follows the extent of the labelled structures.
     batch
         Patches per step.
     fold
@@ -106,8 +108,7 @@ class UNet:
         """
         if ndim not in (2, 3):
             raise PlanError(f"patch must have 2 or 3 lengths, got {self.patch}", fix="give one length for all axes")
-        given = {name: getattr(self, name) for name in parameters(type(self)) if name != "preset"}
-        return fill(given, self.preset, ndim)
+        return fill(self._stated(), self.preset, ndim)
 
     def fit(
         self,
@@ -141,7 +142,7 @@ class UNet:
                 f"a U-Net cannot continue from a {type(start).__name__}",
                 fix="give `start` a model that a learner of kind 'unet' has trained",
             )
-        task = task_of(self.recipe, training, start, self.channels, sample)
+        task = task_of(self.recipe, training, start, self._stated(), sample)
         require_device(task.recipe.device)
         with one_thread(task.recipe.device):
             network = _network(task, start, weights)
@@ -167,6 +168,11 @@ class UNet:
             The bytes are empty, cut off, changed, or not a model of this kind.
         """
         return TrainedUNet.from_bytes(data, self.recipe(self._axes()).device)
+
+    def _stated(self) -> dict[str, Any]:
+        """Return the values that the plan states."""
+        values = {name: getattr(self, name) for name in parameters(type(self)) if name != "preset"}
+        return {name: value for name, value in values.items() if value is not None}
 
     def _axes(self) -> int:
         return 2 if self.patch is None or isinstance(self.patch, int) else len(self.patch)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from equipoise.metrics.boundary import CONVENTIONS, Convention
 from equipoise.metrics.calibration import (
+    ReliabilityBins,
     ReliabilityTable,
     brier_score,
     expected_calibration_error,
@@ -16,7 +17,7 @@ from equipoise.metrics.calibration import (
     shift_prevalence,
 )
 from equipoise.metrics.centreline import centre_line, cl_dice
-from equipoise.metrics.detection import Detection, detect, lesions
+from equipoise.metrics.detection import Detection, detect, lesions, longest_diameter
 from equipoise.metrics.measurement import (
     MeasurementError,
     boundary_offset,
@@ -81,6 +82,7 @@ __all__ = [
     "Convention",
     "Detection",
     "MeasurementError",
+    "ReliabilityBins",
     "ReliabilityTable",
     "SurfaceDistances",
     "SurfaceMetrics",
@@ -100,6 +102,7 @@ __all__ = [
     "image_diagonal",
     "iou",
     "lesions",
+    "longest_diameter",
     "nsd",
     "precision",
     "recall",

@@ -13,10 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 
 from equipoise.errors import DataError, GeometryMismatchError
 
 Floats = NDArray[np.float64]
+
+TENTHS: Floats = np.arange(1, 10) / 10
+EDGES: Floats = np.unique(np.concatenate([TENTHS, expit(np.arange(-8.0, 9.0))]))
+"""Inner edges of `ReliabilityBins`: every tenth, and every whole log-odds from -8 to 8, because a shift of prevalence
+moves log-odds by a constant: rare classes live where a tenth is far too wide."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +60,8 @@ def _checked(probability: ArrayLike, outcome: ArrayLike) -> tuple[Floats, Floats
 
 
 def _check_probability(given: Floats) -> None:
-    if not (np.isfinite(given).all() and (given >= 0).all() and (given <= 1).all()):
+    # NaN spreads to minimum and maximum, and compares false.
+    if not (given.min(initial=0.0) >= 0 and given.max(initial=0.0) <= 1):
         raise DataError(
             f"probabilities must lie in [0, 1], got values from {given.min()} to {given.max()}",
             fix="pass logits through a sigmoid (two classes) or a softmax (more) first",
@@ -144,6 +151,91 @@ def brier_score(probability: ArrayLike, outcome: ArrayLike) -> float:
     """
     given, came = _checked(probability, outcome)
     return float(np.square(given - came).mean()) if given.size else math.nan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReliabilityBins:
+    """Sums of probabilities and outcomes in fixed bins (`EDGES`); those of many cases are added with ``+``.
+
+    For voxels, which are too many to keep: most of them are sure background, so that bins of equal count, as in
+    `reliability_table`, would lump everything else together. Figures are read in ten bins of equal width; never
+    compare them with those of equal count.
+
+    Parameters
+    ----------
+    count
+        Voxels (cases) per bin, shape (B,), B = ``len(EDGES) + 1``; a bin holds its lower edge.
+    predicted
+        Sum of their probabilities, shape (B,).
+    positive
+        How many of them were positive, shape (B,).
+
+    References
+    ----------
+    Guo C et al. On calibration of modern neural networks. ICML 2017. arXiv:1706.04599 (ten bins of equal width)
+
+    Examples
+    --------
+    >>> bins = ReliabilityBins.of([0.05, 0.05, 0.95, 0.95], [0, 0, 1, 0])
+    >>> round(bins.calibration_error(), 3)
+    0.25
+    """
+
+    count: NDArray[np.int64]
+    predicted: Floats
+    positive: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, probability: ArrayLike, outcome: ArrayLike) -> ReliabilityBins:
+        """Return the sums over some voxels; parameters and errors as in `reliability_table`."""
+        given, came = _checked(probability, outcome)
+        bins, place = len(EDGES) + 1, np.searchsorted(EDGES, given, side="right")
+        return cls(
+            np.bincount(place, minlength=bins),
+            np.bincount(place, given, bins).astype(np.float64),
+            np.bincount(place, came, bins).astype(np.int64),
+        )
+
+    def __add__(self, other: ReliabilityBins) -> ReliabilityBins:
+        return ReliabilityBins(
+            self.count + other.count, self.predicted + other.predicted, self.positive + other.positive
+        )
+
+    def tenths(self) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64]]:
+        """Return count, sum of probabilities and positives in ten bins of equal width, shape (10,) each."""
+        # Bins lie within tenths by construction; after a shift a bin counts where its mean probability went.
+        place = np.searchsorted(TENTHS, self._mean() + 1e-12, side="right")
+        count, predicted, positive = (
+            np.bincount(place, x, 10).astype(np.float64) for x in (self.count, self.predicted, self.positive)
+        )
+        return count.astype(np.int64), predicted, positive.astype(np.int64)
+
+    def calibration_error(self) -> float:
+        """Mean gap between predicted and observed frequency over ten bins of equal width, in [0, 1]; lower is better.
+
+        NaN without voxels. It is the expected calibration error of the reference, biased upwards for few voxels.
+        """
+        count, predicted, positive = self.tenths()
+        total = int(count.sum())
+        return float(np.abs(predicted - positive).sum() / total) if total else math.nan
+
+    def brier_score(self) -> float:
+        """Brier score with each probability replaced by the mean of its bin; NaN without voxels.
+
+        What happens within a bin is lost (a probability is known to a tenth or better), but it cancels in the
+        difference of the bins before and after `shifted`, for which this is made.
+        """
+        mean, total = self._mean(), int(self.count.sum())
+        squares = self.count * mean**2 - 2 * mean * self.positive + self.positive
+        return float(squares.sum() / total) if total else math.nan
+
+    def shifted(self, trained_prevalence: float, real_prevalence: float) -> ReliabilityBins:
+        """Return the bins with every probability moved to another prevalence, as `shift_prevalence` does."""
+        moved = shift_prevalence(self._mean(), trained_prevalence, real_prevalence)
+        return ReliabilityBins(self.count, np.where(self.count > 0, moved, 0.0) * self.count, self.positive)
+
+    def _mean(self) -> Floats:
+        return np.divide(self.predicted, self.count, out=np.zeros(len(self.count)), where=self.count > 0)
 
 
 def shift_prevalence(

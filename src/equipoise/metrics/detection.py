@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,9 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from equipoise.errors import DataError, GeometryMismatchError, LabelError, did_you_mean
-from equipoise.metrics.inputs import Mask, check_mask
+from equipoise.metrics.boundary import bounding_box
+from equipoise.metrics.inputs import Mask, check_mask, check_spacing
+from equipoise.metrics.measurement import diameter
 
 Instances = NDArray[np.integer]
 Rule = Literal["iou", "overlap"]
@@ -134,14 +137,19 @@ def detect(
         raise DataError(f"rule must be one of {', '.join(RULES)}, got {rule!r}." + did_you_mean(str(rule), RULES))
     if not 0 <= threshold < 1:
         raise DataError(f"threshold must lie in [0, 1), got {threshold}", fix="give an intersection over union")
-    one, two = _numbered(truth, "truth"), _numbered(predicted, "predicted")
-    hidden = np.zeros(one.shape, np.bool_) if ignore is None else ignore
+    for name, array in (("truth", truth), ("predicted", predicted)):
+        _check_lesions(array, name)
+    hidden = np.zeros(truth.shape, np.bool_) if ignore is None else ignore
     check_mask(hidden, "ignore")
-    if not one.shape == two.shape == hidden.shape:
+    if not truth.shape == predicted.shape == hidden.shape:
         raise GeometryMismatchError(
-            f"shapes differ: truth {one.shape}, predicted {two.shape}, ignore {hidden.shape}",
+            f"shapes differ: truth {truth.shape}, predicted {predicted.shape}, ignore {hidden.shape}",
             fix="resample all of them onto the grid of the truth (nearest neighbour)",
         )
+    box = bounding_box((truth != 0) | (predicted != 0))
+    if box is None:
+        return Detection(0, 0, 0)
+    one, two, hidden = _numbered(truth[box]), _numbered(predicted[box]), hidden[box]
     asked = ~_mostly(one, hidden)
     # What is drawn on a lesion that is not asked for is neither right nor wrong, wherever its rim lies.
     hidden = hidden | np.r_[False, ~asked][one]
@@ -155,26 +163,77 @@ def detect(
     )
 
 
-def _numbered(array: Mask | Instances, name: str) -> NDArray[np.int64]:
-    """Give the lesions of a mask or an instance map the numbers 1 to n without gaps."""
-    if isinstance(array, np.ndarray) and array.dtype == np.bool_:
-        return lesions(array.astype(np.bool_)).astype(np.int64)
-    if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.integer):
+def longest_diameter(lesions_of: Mask | Instances, spacing: Sequence[float]) -> float:
+    """Longest in-slice diameter of any one lesion, in the unit of ``spacing``: each lesion is measured by itself.
+
+    Two lesions at opposite ends of an organ are as long as the longer one, not as far as they lie apart.
+
+    Parameters
+    ----------
+    lesions_of
+        Shape (I, J) or (I, J, K): a mask, whose connected parts are lesions, or an instance map, as in `detect`.
+    spacing
+        Voxel size, one number per axis.
+
+    Returns
+    -------
+    float
+        As `diameter` of that lesion; 0 where there is none.
+
+    Raises
+    ------
+    equipoise.errors.DataError
+        The array holds no lesions, has other than 2 or 3 axes, or the spacing does not fit it.
+
+    Examples
+    --------
+    >>> longest_diameter(np.array([[1, 1, 0, 0, 2]]), (1.0, 1.0)).__round__(3)
+    2.0
+    """
+    _check_lesions(lesions_of, "lesions_of")
+    size = check_spacing(spacing, lesions_of.ndim)
+    numbered = _numbered(lesions_of)
+    boxes = [(k, box) for k, box in enumerate(ndimage.find_objects(numbered), 1) if box is not None]
+    # No lesion is longer in a slice than the diagonal of its box: the small ones need not be measured.
+    reach = [
+        math.hypot(*((b.stop - b.start) * step for b, step in zip(box[:2], size, strict=False))) for _, box in boxes
+    ]
+    longest = 0.0
+    for index in sorted(range(len(boxes)), key=lambda i: -reach[i]):
+        if reach[index] <= longest:
+            break
+        number, box = boxes[index]
+        longest = max(longest, diameter(numbered[box] == number, size))
+    return longest
+
+
+def _check_lesions(array: Mask | Instances, name: str) -> None:
+    """Raise `LabelError` unless ``array`` is a boolean mask or counts lesions from 0."""
+    if not isinstance(array, np.ndarray) or not (array.dtype == np.bool_ or np.issubdtype(array.dtype, np.integer)):
         got = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
         raise LabelError(
             f"{name} must be a boolean mask or an integer instance map, got {got}",
             fix=f"cut a probability with {name} > 0.5, or round an instance map to integers",
         )
-    if array.min(initial=0) < 0:
+    if array.dtype != np.bool_ and array.min(initial=0) < 0:
         raise LabelError(
             f"{name} has the negative label {array.min()}", fix="use 0 for background and 1, 2, … for lesions"
         )
-    values, numbers = np.unique(array, return_inverse=True)
-    gap = 0 if values.size and values[0] == 0 else 1
-    return np.asarray(numbers.reshape(array.shape) + gap, np.int64)
 
 
-def _mostly(numbered: NDArray[np.int64], region: Mask) -> NDArray[np.bool_]:
+def _numbered(array: Mask | Instances) -> Instances:
+    """Give the lesions of a mask or an instance map the numbers 1 to n without gaps."""
+    if array.dtype == np.bool_:
+        return lesions(array.astype(np.bool_, copy=False))
+    if int(array.max(initial=0)) > array.size:  # numbers that stand for something else: sorting them takes less room
+        values, numbers = np.unique(array, return_inverse=True)
+        return np.asarray(numbers.reshape(array.shape) + int(values[0] != 0), np.int32)
+    there = np.bincount(array.ravel()) > 0
+    there[:1] = False
+    return np.asarray(np.cumsum(there, dtype=np.int32)[array])
+
+
+def _mostly(numbered: Instances, region: Mask) -> NDArray[np.bool_]:
     """For each lesion 1 to n, whether more than half of its voxels lie in ``region``."""
     size = np.bincount(numbered.ravel())[1:]
     within = np.bincount(numbered[region], minlength=len(size) + 1)[1:]
@@ -182,24 +241,28 @@ def _mostly(numbered: NDArray[np.int64], region: Mask) -> NDArray[np.bool_]:
 
 
 def _match(
-    one: NDArray[np.int64], two: NDArray[np.int64], asked: NDArray[np.bool_], rule: Rule, threshold: float
+    one: Instances, two: Instances, asked: NDArray[np.bool_], rule: Rule, threshold: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which true lesions are found, and which predicted lesions match one that is asked for."""
-    count_one, count_two = len(asked), int(two.max(initial=0))
-    pairs = np.bincount((one * (count_two + 1) + two).ravel(), minlength=(count_one + 1) * (count_two + 1))
-    shared = pairs.reshape(count_one + 1, count_two + 1)
-    union = shared.sum(axis=1)[1:, None] + shared.sum(axis=0)[None, 1:] - shared[1:, 1:]
-    shared = shared[1:, 1:]
+    size_one, size_two = (np.bincount(numbered.ravel(), minlength=2)[1:] for numbered in (one, two))
+    found, used = np.zeros(len(asked), np.bool_), np.zeros(int(two.max(initial=0)), np.bool_)
+    # Only lesions that share a voxel can match: a prediction of ten thousand specks makes no table of all pairs.
+    meeting = (one > 0) & (two > 0) & np.r_[False, asked][one]
+    codes, shared = np.unique(one[meeting] * np.int64(len(used) + 1) + two[meeting], return_counts=True)
+    first, second = codes // (len(used) + 1) - 1, codes % (len(used) + 1) - 1
     if rule == "overlap":
-        touching = (shared > 0) & asked[:, None]
-        return np.asarray(touching.any(axis=1)), np.asarray(touching.any(axis=0))
-    overlap = shared / np.maximum(union, 1)
-    allowed = (overlap > threshold) & asked[:, None]
+        found[first] = used[second] = True
+        return found, used
+    overlap = shared / (size_one[first] + size_two[second] - shared)
+    allowed = overlap > threshold
+    first, second, overlap = first[allowed], second[allowed], overlap[allowed]
+    row_of, rows_of = np.unique(first, return_inverse=True)
+    column_of, columns_of = np.unique(second, return_inverse=True)
     # One match more outweighs any gain in overlap: all overlaps together are less than the number of lesions.
-    worth = np.where(allowed, 1 + overlap / (count_one + 1), 0.0)
+    worth = np.zeros((len(row_of), len(column_of)))
+    worth[rows_of, columns_of] = 1 + overlap / (len(row_of) + 1)
     rows, columns = linear_sum_assignment(worth, maximize=True)
-    kept = allowed[rows, columns]
-    found, used = np.zeros(count_one, np.bool_), np.zeros(count_two, np.bool_)
-    found[rows[kept]] = True
-    used[columns[kept]] = True
+    kept = worth[rows, columns] > 0
+    found[row_of[rows[kept]]] = True
+    used[column_of[columns[kept]]] = True
     return found, used

@@ -94,21 +94,7 @@ def dice(truth: Mask, predicted: Mask, ignore: Mask | None = None) -> float:
     """Dice overlap ``2 |A ∩ B| / (|A| + |B|)``, in [0, 1]; higher is better.
 
     Both masks empty gives NaN (nothing to find, nothing found: aggregators leave it out and count it), one empty
-    gives 0.
-
-    Parameters
-    ----------
-    truth, predicted
-        Boolean, any shape, the same for both.
-    ignore
-        Boolean, the same shape: voxels that do not count.
-
-    Raises
-    ------
-    equipoise.errors.LabelError
-        A mask is not boolean.
-    equipoise.errors.GeometryMismatchError
-        The shapes differ.
+    gives 0. Parameters and errors as in `voxel_counts`.
 
     References
     ----------
@@ -126,7 +112,7 @@ def dice(truth: Mask, predicted: Mask, ignore: Mask | None = None) -> float:
 def iou(truth: Mask, predicted: Mask, ignore: Mask | None = None) -> float:
     """Intersection over union (Jaccard index), in [0, 1]; higher is better.
 
-    Both masks empty gives NaN, one empty gives 0. Parameters and errors as in `dice`.
+    Both masks empty gives NaN, one empty gives 0. Parameters and errors as in `voxel_counts`.
 
     References
     ----------
@@ -146,7 +132,7 @@ def precision(truth: Mask, predicted: Mask, ignore: Mask | None = None) -> float
     """Share of predicted voxels that are true (positive predictive value), in [0, 1]; higher is better.
 
     Both masks empty gives NaN, one empty gives 0 (also where nothing was predicted: an empty prediction is a miss and
-    must not leave the average). Parameters and errors as in `dice`.
+    must not leave the average). Parameters and errors as in `voxel_counts`.
 
     Examples
     --------
@@ -160,7 +146,7 @@ def precision(truth: Mask, predicted: Mask, ignore: Mask | None = None) -> float
 def recall(truth: Mask, predicted: Mask, ignore: Mask | None = None) -> float:
     """Share of true voxels that were found (sensitivity), in [0, 1]; higher is better.
 
-    Both masks empty gives NaN, one empty gives 0. Parameters and errors as in `dice`.
+    Both masks empty gives NaN, one empty gives 0. Parameters and errors as in `voxel_counts`.
 
     Examples
     --------

@@ -59,14 +59,19 @@ def chart(
     level: Level | None = None,
     margin: float | None = None,
     zero: bool = False,
+    diagonal: bool = False,
 ) -> Markup:
     """Return a plot with intervals as vertical bars and replicates as dots behind them.
 
-    ``zero`` draws the zero line of a difference, ``margin`` the band around it.
+    ``zero`` draws the zero line of a difference, ``margin`` the band around it, ``diagonal`` where both axes say the
+    same, from 0 to 1.
     """
     parts: list[Markup | None] = [_band(y, margin) if zero else None, _grid(x, y)]
     if zero and y.holds(0):
         parts.append(tag("line", x1="0%", x2="100%", y1=_y(y, 0), y2=_y(y, 0), class_="zero"))
+    if diagonal:
+        (x1, y1), (x2, y2) = ((percent(x.at(end)), _y(y, end)) for end in (0.0, 1.0))
+        parts.append(tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_="reference"))
     if level is not None and known(level.value) and y.holds(level.value):
         at = _y(y, level.value)
         parts.append(tag("line", x1="0%", x2="100%", y1=at, y2=at, class_="reference"))

@@ -58,7 +58,7 @@ class CheckFindings:
     source
         What was checked, as the user named it.
     cases, patients
-        How many were found.
+        How many were found; ``patients`` is ``None`` where nothing says who they are.
     classes
         Label to its counts, such as ``{"nodule": {"cases": 12, "voxels": 3450}}``.
     items
@@ -72,7 +72,7 @@ class CheckFindings:
     title: str
     source: str
     cases: int
-    patients: int
+    patients: int | None
     classes: Mapping[str, Mapping[str, int]]
     items: Sequence[CheckItem]
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -108,7 +108,8 @@ def write_check(findings: CheckFindings, file: str | Path) -> Path:
 
 
 def _lead(findings: CheckFindings) -> str:
-    size = f"{count(findings.cases, 'case')} of {count(findings.patients, 'patient')}"
+    people = ", patients not stated" if findings.patients is None else f" of {count(findings.patients, 'patient')}"
+    size = f"{count(findings.cases, 'case')}{people}"
     numbers = {s: sum(i.severity == s for i in findings.items) for s in SEVERITIES}
     words = {"error": ("error", "errors"), "warning": ("warning", "warnings"), "note": ("note", "notes")}
     said = listed(count(n, *words[s]) for s, n in numbers.items() if n)

@@ -88,7 +88,26 @@ def reproduce(findings: Findings) -> Section:
     facts = tag("dl", *rows, class_="facts mono") if rows else None
     lead = f"The plan was sealed before the test set was opened; its hash is {findings.plan_hash or 'not stated'}."
     how = ["The same plan, data, lock file and kind of processor give the same rows, bit for bit."]
-    return Section("reproduce", "How to reproduce", lead, figures=[figure(facts, plan)], how=how, simulated=False)
+    tables = [_tuning(findings)] if findings.tuning else []
+    return Section("reproduce", "How to reproduce", lead, [figure(facts, plan)], tables, how, simulated=False)
+
+
+def _tuning(findings: Findings) -> Table:
+    """Return what each arm chose; the winner of a row is the choice that the arm was trained with."""
+    candidates = findings.tuning[0].candidates
+    columns = ("Arm", "n", "Budget", "Replicate", *candidates, "Chosen")
+    rows = [
+        (
+            text_cell(t.arm),
+            number_cell(t.n),
+            text_cell(t.budget),
+            number_cell(t.replicate + 1),
+            *(text_cell("not trained") if score is None else number_cell(score, 3) for score in t.scores),
+            text_cell(t.candidates[t.chosen]),
+        )
+        for t in findings.tuning
+    ]
+    return Table("Parameters that each arm chose on its own training patients, by cross-validation", columns, rows)
 
 
 def limits(findings: Findings) -> Section:

@@ -26,6 +26,7 @@ from equipoise.report.content import (
     with_difference_unit,
 )
 from equipoise.report.marks import Bar, difference_axis
+from equipoise.report.spread import spread
 from equipoise.report.strips import Band, Row, strip_figure
 from equipoise.report.svg import Axis, tag
 from equipoise.report.wording import (
@@ -155,6 +156,7 @@ def _forest_how(findings: Findings, drawn: Sequence[ArmResult]) -> list[str]:
         "comparisons of one place. “Not proven” means that none of these could be shown; it is a result.",
         "At equal steps every arm trains equally long, so real data duplicated to the same count must show no "
         "difference. At equal epochs it is the control for longer training.",
+        *spread(findings),
         *conditional_note(a.difference for a in drawn),
     ]
 

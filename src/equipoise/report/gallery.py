@@ -12,7 +12,7 @@ from equipoise.report.colours import Style, lifted, style_of_name
 from equipoise.report.content import Section, Table, number_cell, styles, text_cell
 from equipoise.report.pictures import enlargement
 from equipoise.report.svg import nice_step, number, tag
-from equipoise.report.wording import count, known, plain
+from equipoise.report.wording import count, known, plain, with_unit
 
 TRUTH = "#FFFFFF"
 _DENSE = 600
@@ -195,8 +195,24 @@ def side_by_side(findings: Findings) -> Markup | None:
         "div",
         tag("div", *tools, tag("span", class_="quiz-score", role="status"), class_="tools"),
         tag("p", words, class_="quiz-help", hidden=""),
+        tag("p", frames, class_="caption") if (frames := _frames(chosen)) else None,
         tag("div", *(shot(p, side, looks, can_guess) for p in ordered), class_="shots", style=f"--frame:{side}px"),
         class_="gallery" + (" quiz" if can_guess else ""),
+    )
+
+
+def _frames(pictures: Sequence[Picture]) -> str:
+    """Return what the frames of all these pictures have in common; nothing where they differ."""
+    # Pixel sizes are compared as they are shown; files round them otherwise.
+    frames = {(p.width, p.height, p.unit, plain(p.pixel, 3)) for p in pictures}
+    first = pictures[0]
+    if len(frames) > 1 or not known(first.pixel):
+        return ""
+    decimals = 0 if first.unit == "px" else 1
+    wide, high = (with_unit(plain(n * first.pixel, decimals), first.unit) for n in (first.width, first.height))
+    return (
+        f"Every picture has the same frame, {wide} by {high}, the same pixel size and the same rule for its grey "
+        "values; a larger image is cut to it around a labelled spot."
     )
 
 

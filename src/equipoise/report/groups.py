@@ -11,27 +11,19 @@ from equipoise.report.colours import Style, style_of_name
 from equipoise.report.content import (
     Section,
     Table,
-    conditional_note,
     estimate_cell,
     figure,
-    interval_note,
-    named,
     number_cell,
     place_legend,
     short_difference,
     styles,
     text_cell,
 )
-from equipoise.report.marks import Bar, difference_axis
+from equipoise.report.difference_rows import arm_cells, difference_notes, difference_row
+from equipoise.report.marks import difference_axis
 from equipoise.report.strips import Band, Row, strip_figure
 from equipoise.report.svg import tag
-from equipoise.report.wording import (
-    count,
-    decimals_for,
-    interval,
-    place,
-    usable,
-)
+from equipoise.report.wording import count, decimals_for, interval, place, usable
 
 _FEW_PANELS = 9
 """More small multiples than this are shown for the headline arm first, the others collapsed."""
@@ -79,8 +71,7 @@ def strata(findings: Findings) -> Section:
             "The same paired differences as above, within each group of test patients. Groups are small, so their "
             "intervals are wide; they were not corrected for looking at many groups, so a single group that stands out "
             "is a question for the next experiment.",
-            interval_note(findings),
-            *conditional_note(s.difference for s in items),
+            *difference_notes(findings, items),
         ],
     )
 
@@ -89,15 +80,9 @@ def _stratum_rows(chosen: Sequence[Stratum], style: Style, decimals: int) -> lis
     rows = []
     for level in dict.fromkeys(s.level for s in chosen):
         group = [s for s in chosen if s.level == level]
-        bars, numbers = [], []
-        for s in group:
-            shown = interval(s.difference, decimals, signed=True)
-            tip = f"{s.arm}, {s.factor} {s.level}, {place(s.where)}: {shown}"
-            bars.append(Bar(s.difference, style, tip, hollow=s.where == "target"))
-            numbers.append(tag("span", shown, class_="num"))
         sizes = " / ".join(dict.fromkeys(f"{s.difference.patients}" for s in group if s.difference.patients))
         note = f"{sizes} {'patient' if sizes == '1' else 'patients'}" if sizes else ""
-        rows.append(Row(tag("span", level), bars, numbers, note))
+        rows.append(difference_row(tag("span", level), group, style, decimals, note, f"{group[0].factor} {level}"))
     return rows
 
 
@@ -124,8 +109,7 @@ def _strata_table(items: Sequence[Stratum], decimals: int, looks: dict[str, Styl
         (
             text_cell(s.factor),
             text_cell(s.level),
-            text_cell(named(style_of_name(s.arm, looks), s.arm, s.where == "target")),
-            number_cell(s.n),
+            *arm_cells(s, looks),
             text_cell(place(s.where)),
             estimate_cell(s.difference, decimals, signed=True),
             number_cell(s.difference.patients),

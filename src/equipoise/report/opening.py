@@ -21,6 +21,7 @@ from equipoise.report.wording import (
     interval,
     known,
     listed,
+    minus,
     place,
     plain,
     sentence,
@@ -92,7 +93,7 @@ def check_list(checks: list[Check]) -> Markup | None:
         tag(
             "li",
             tag("span", CHECK_WORDS.get(c.state, c.state), class_=f"state {c.state.replace(' ', '-')}"),
-            tag("span", tag("b", c.name), " ", c.text),
+            tag("span", tag("b", c.name), " ", minus(c.text)),
         )
         for c in checks
     ]
@@ -100,9 +101,11 @@ def check_list(checks: list[Check]) -> Markup | None:
 
 
 def gate_sentence(findings: Findings) -> str:
-    """Return the competence gate in words, with its score and interval; its sentence is not said twice."""
+    """Return the competence gate in words, with its score and interval; nothing where the checks say it already."""
     gate = findings.gate
-    text = "" if any(gate.sentence in c.text for c in findings.first_page) else sentence(gate.sentence)
+    if any(gate.sentence in c.text for c in findings.first_page):
+        return ""
+    text = sentence(gate.sentence)
     if gate.score is not None:
         shown = with_unit(interval(gate.score, decimals_for([gate.score])), findings.metric.unit)
         text += f" Real data alone: {shown}."

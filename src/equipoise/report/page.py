@@ -18,16 +18,18 @@ from equipoise.errors import EquipoiseError, WorkspaceError, WorkspaceFullError
 from equipoise.experiment.findings import Findings
 from equipoise.report import opening
 from equipoise.report.boundary import boundary
+from equipoise.report.calibration import calibration
 from equipoise.report.closing import limits, lineage, reproduce
 from equipoise.report.colours import DARK, LIGHT, REAL, SYNTHETIC
 from equipoise.report.content import Section
-from equipoise.report.curves import learning_curve, ratio_curve
 from equipoise.report.forest import forest
 from equipoise.report.gallery import predictions, simulated_badge
 from equipoise.report.groups import strata
 from equipoise.report.jsonable import strict
+from equipoise.report.learning_curve import learning_curve
 from equipoise.report.other_metrics import secondary
 from equipoise.report.purchases import purchases
+from equipoise.report.ratio_curve import ratio_curve
 from equipoise.report.svg import tag
 
 
@@ -70,6 +72,7 @@ def sections(findings: Findings) -> list[Section]:
         predictions(findings),
         lineage(findings),
         secondary(findings),
+        calibration(findings),
         reproduce(findings),
         limits(findings),
     ]

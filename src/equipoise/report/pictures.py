@@ -19,6 +19,8 @@ from equipoise.report.outlines import marching_squares
 
 LUNG_WINDOW = (-1350.0, 150.0)
 """HU; the lung window of width 1500 at level -600."""
+AIR = -200.0
+"""HU; values below it make sure that a CT image is in HU, and not shifted or scaled."""
 LONGEST = 320
 """Longest side of a picture, in pixels."""
 FRAME = 256
@@ -143,7 +145,7 @@ def picture(
         geometry.require_same(outline.geometry, f"image and outline {what!r}", file=case.file)
     wanted = _wanted(outlines, labels)
     view = view_of(geometry, _extent(case, outlines, wanted))
-    colours = [view.show(channel) for channel in _shown_channels(case)]
+    colours = [view.show(channel) for channel in shown_channels(case)]
     grey, words = _windowed(np.stack(colours, axis=-1), case, window)
     # Non-square pixels would stretch the anatomy: the finer axis is reduced by more until both agree as far as whole
     # numbers can.
@@ -203,11 +205,16 @@ def _extent(case: Case, outlines: Mapping[str, LabelMap], wanted: Mapping[str, t
     return extent
 
 
-def _shown_channels(case: Case) -> np.ndarray:
-    """Return the first channel of a grey or multi-sequence image, all three of a colour one."""
+def shown_channels(case: Case) -> np.ndarray:
+    """Return the first channel of a grey or multi-sequence image, all three of a colour one, ``(C, I, J, K)``."""
     array = case.image.array
     colour = array.shape[0] in (3, 4) and (array.dtype == np.uint8 or array.shape[3] == 1)
     return array[:3] if colour else array[:1]
+
+
+def is_hounsfield(case: Case) -> bool:
+    """Return whether the image's values look like HU."""
+    return (case.modality or "").upper() == "CT" and bool(np.nanmin(shown_channels(case)) < AIR)
 
 
 def _windowed(plane: np.ndarray, case: Case, window: tuple[float, float] | None) -> tuple[np.ndarray, str]:
@@ -216,10 +223,10 @@ def _windowed(plane: np.ndarray, case: Case, window: tuple[float, float] | None)
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         raise DataError(f"case {case.id!r} has no finite value to show", file=case.file)
-    hounsfield = (case.modality or "").upper() == "CT" and finite.min() < -200
-    if window is not None or hounsfield:
+    ct = (case.modality or "").upper() == "CT"
+    if window is not None or (ct and finite.min() < AIR):
         low, high = window if window is not None else LUNG_WINDOW
-        unit = " HU" if hounsfield else ""
+        unit = " HU" if ct and (window == LUNG_WINDOW or finite.min() < AIR) else ""
         words = f"window {low:g} to {high:g}{unit}".replace("-", "−")
     elif plane.dtype == np.uint8 and case.image.geometry.ndim == 2:
         # A photograph or film is looked at as it was stored; a volume's bytes are only a scale.

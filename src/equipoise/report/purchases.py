@@ -10,20 +10,34 @@ import contourpy
 import numpy as np
 from markupsafe import Markup
 
-from equipoise.experiment.findings import Findings, Money
+from equipoise.experiment.findings import Estimate, Findings, Money
 from equipoise.report.content import (
     Cell,
     Section,
     Table,
     conditional_note,
+    estimate_cell,
     figure,
     legend,
+    margin_text,
     number_cell,
     score_name,
     text_cell,
 )
 from equipoise.report.svg import Axis, drawing, nice_step, nice_ticks, percent, tag
-from equipoise.report.wording import count, decimals_for, interval, known, listed, money, plain, sentence, with_unit
+from equipoise.report.wording import (
+    MISSING,
+    count,
+    decimals_for,
+    interval,
+    known,
+    listed,
+    money,
+    plain,
+    sentence,
+    usable,
+    with_unit,
+)
 
 _HIGH = 300
 """Height of the map, in pixels."""
@@ -38,6 +52,11 @@ def purchases(findings: Findings) -> Section:
         "Advice reads validation patients only. Synthetic cases are advised only if their gain over the best "
         "purchase of real cases for the same money is proven; otherwise the advice is to buy real annotations, or to "
         "train the arms that would decide it.",
+        f"Nothing is advised whose gain cannot reach {margin_text(findings).lstrip('±')}, the smallest difference that "
+        "the plan calls relevant.",
+        "The expected value of a purchase is read off the fitted law, synthetic cases counted at the exchange rate, "
+        "and as nothing where none is proven. Its 95 % interval holds the middle of all draws, each of which takes "
+        "curve and exchange rate from the same resample of patients and replicates.",
         *([sentence(book.message)] if book.message and sentence(book.message) != lead else []),
         *conditional_note([findings.advice.expected_gain, findings.advice.always_real_gain]),
     ]
@@ -58,10 +77,7 @@ def purchases(findings: Findings) -> Section:
     if _expected(book) is not None:
         solid = tag("span", class_="swatch-solid", aria_hidden="true")
         words.append(tag("span", solid, f"equal {score_name(findings)}, as the fitted law expects", class_="arm"))
-        caption = (
-            "A stronger shade is a higher expected value. The map has no interval of its own: it is read off the "
-            "fitted law, whose uncertainty is that of the curves above."
-        )
+        caption = f"A stronger shade is a higher expected value. {_how_wide(findings)}"
     return Section(
         "money",
         title,
@@ -72,6 +88,35 @@ def purchases(findings: Findings) -> Section:
     )
 
 
+def _how_wide(findings: Findings) -> str:
+    """Return the widest and the narrowest interval of the map, in words."""
+    found = [e for row in _estimates(findings.money) for e in row]
+    if not found:
+        return "Its intervals were not computed."
+    unit, decimals = findings.metric.unit, decimals_for(found)
+    narrow, wide = (f(found, key=lambda e: e.high - e.low) for f in (min, max))
+    shown = [with_unit(interval(e, decimals), unit) for e in (narrow, wide)]
+    return (
+        f"The 95 % intervals of these expectations, in the table and on each field, are at their narrowest {shown[0]} "
+        f"and at their widest {shown[1]}."
+    )
+
+
+def _estimates(book: Money) -> list[list[Estimate]]:
+    """Return expected scores with their intervals, ``[synthetic][real]``; empty where one of them has none."""
+    if book.expected is None or book.expected_low is None or book.expected_high is None:
+        return []
+    sides = [_matrix(values) for values in (book.expected, book.expected_low, book.expected_high)]
+    size = (len(book.synthetic_counts), len(book.real_counts))
+    if any(side.shape != size or not np.isfinite(side).all() for side in sides):
+        return []
+    value, low, high = sides
+    return [
+        [Estimate(float(value[i, j]), float(low[i, j]), float(high[i, j])) for j in range(size[1])]
+        for i in range(size[0])
+    ]
+
+
 def _drawable(book: Money) -> bool:
     rows, columns = len(book.synthetic_counts), len(book.real_counts)
     return rows >= 1 and columns >= 1 and len(book.cost) == rows and all(len(r) == columns for r in book.cost)
@@ -80,17 +125,23 @@ def _drawable(book: Money) -> bool:
 def _advice_facts(findings: Findings) -> Markup:
     advice, unit = findings.advice, findings.metric.unit
     rows: list[tuple[str, str]] = [("Budget", money(advice.budget, advice.currency))]
-    if advice.action != "not enough evidence":
+    if advice.real or advice.synthetic:
         bought = [count(advice.real, "real patient")] + (
             [count(advice.synthetic, "synthetic case")] if advice.synthetic else []
         )
         rows.append(("Purchase", listed(bought)))
-    decimals = decimals_for([advice.expected_gain, advice.always_real_gain])
+    gains = [e for e in (advice.expected_gain, advice.always_real_gain) if usable(e)]
+    decimals = decimals_for(gains)
+    # A bound above 0 is what the advice rests on: it must not read as 0.
+    decimals += any(0 < abs(bound) < 0.5 * 10**-decimals for e in gains for bound in (e.low, e.high))
     if advice.expected_gain is not None:
-        rows.append(("Expected gain", with_unit(interval(advice.expected_gain, decimals, signed=True), unit)))
+        name = "The best purchase would gain" if advice.action == "buy nothing yet" else "Expected gain"
+        rows.append((name, with_unit(interval(advice.expected_gain, decimals, signed=True), unit)))
     if advice.always_real_gain is not None:
         text = with_unit(interval(advice.always_real_gain, decimals, signed=True), unit)
         rows.append(("The same money on real cases only", text))
+    if advice.action == "buy nothing yet":
+        rows.append(("Smallest relevant gain", margin_text(findings).lstrip("±")))
     if advice.train_next:
         rows.append(("Arms to train next", listed(advice.train_next)))
     return tag("dl", *(tag("div", tag("dt", k), tag("dd", v)) for k, v in rows), class_="facts")
@@ -154,6 +205,7 @@ def _shades(findings: Findings, expected: np.ndarray, x: Axis, y: Axis) -> list[
     book, name = findings.money, score_name(findings)
     across, up = _edges(book.real_counts), _edges(book.synthetic_counts)
     span = float(np.ptp(expected)) or 1.0
+    estimates = _estimates(book)
     cells = []
     for i, made in enumerate(book.synthetic_counts):
         for j, real in enumerate(book.real_counts):
@@ -162,7 +214,8 @@ def _shades(findings: Findings, expected: np.ndarray, x: Axis, y: Axis) -> list[
             depth = (expected[i, j] - expected.min()) / span
             price = money(book.cost[i][j], book.currency)
             bought = f"{plain(real, 0)} real, {plain(made, 0)} synthetic"
-            tip = f"{bought}: {price}, {name} {plain(expected[i, j], 3)} expected"
+            said = f"{name} {interval(estimates[i][j])} expected" if estimates else f"{name} {MISSING}"
+            tip = f"{bought}: {price}, {said}"
             shade = tag(
                 "rect", x=percent(left), width=percent(right - left), y=top, height=bottom - top,
                 fill_opacity=f"{0.01 + 0.17 * depth:.3f}", class_="cell",
@@ -214,15 +267,13 @@ def _price_table(book: Money) -> Table:
 
 def _grid_table(findings: Findings) -> Table:
     book = findings.money
+    estimates = _estimates(book)
+    decimals = decimals_for(e for row in estimates for e in row)
     columns = ("Real patients", "Synthetic cases", f"Cost, {book.currency}", f"Expected {score_name(findings)}")
+    none = "no law fitted" if _expected(book) is None else MISSING
     rows = []
     for i, made in enumerate(book.synthetic_counts):
         for j, real in enumerate(book.real_counts):
-            expected = (
-                book.expected[i][j]
-                if book.expected is not None and i < len(book.expected) and j < len(book.expected[i])
-                else None
-            )
-            score = number_cell(expected, 3) if known(expected) else Cell("no law fitted")
+            score = estimate_cell(estimates[i][j] if estimates else None, decimals, empty=none)
             rows.append((number_cell(real), number_cell(made), number_cell(book.cost[i][j], 0), score))
     return Table("Cost and expected score", columns, rows)

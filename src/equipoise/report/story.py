@@ -17,25 +17,23 @@ from equipoise import __version__
 from equipoise.advice import advise
 from equipoise.annotation.consensus import against_the_others
 from equipoise.core import Annotation, Case, LabelMap, Learner, Reader, rng_for
-from equipoise.core.registry import canonical, load, make
+from equipoise.core.registry import make
 from equipoise.experiment import checks, conclude
 from equipoise.experiment.arms import PlannedArm
 from equipoise.experiment.contrasts import Scores, arm_results, secondary_results, shown, strata_results
-from equipoise.experiment.data import part_cases
 from equipoise.experiment.findings import ArmResult, Boundary, DataCard, Findings, Lineage, Picture
+from equipoise.experiment.mixed_effects import disagreement, mixed_effects
 from equipoise.experiment.preparation import Prepared
+from equipoise.experiment.reliability import detection_and_calibration
 from equipoise.experiment.run import Finished
-from equipoise.experiment.synthesis import fitted, sampled
 from equipoise.experiment.tasks import vault_of
+from equipoise.experiment.tuning import tuned_arms
 from equipoise.experiment.vault import open_vault
 from equipoise.metrics import assd, boundary_offset, dice
 from equipoise.report.pictures import picture
+from equipoise.report.side_by_side import side_by_side
 from equipoise.stats import by_patient, mean_interval
 from equipoise.workspace import Workspace
-from equipoise.workspace.cases import case_from_bytes
-
-SIDE_BY_SIDE = 6
-"""Real and synthetic pictures in the quiz, of each."""
 
 FEW_PATIENTS = 5
 """A reader of fewer patients gets no line of his or her own."""
@@ -72,6 +70,7 @@ def tell(finished: Finished, workspace: Workspace, toml: str, command: str, budg
     verdict, status = conclude.verdict_sentences(best, arms, scores, card.title, simulated is not None, no_claim)
     compared = _planned(prepared, best)
     held_out = _held_out(finished, workspace)
+    checked = mixed_effects(scores, best)
     return Findings(
         title=prepared.plan.title,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -83,7 +82,7 @@ def tell(finished: Finished, workspace: Workspace, toml: str, command: str, budg
         instrument_check=simulated is not None,
         simulated_label=simulated,
         lights=conclude.lights(best, gated, [e.licence for e in prepared.entries]),
-        first_page=checks.first_page(scores, arms, gated, workspace),
+        first_page=checks.first_page(scores, arms, gated, workspace) + disagreement(checked),
         data=data_card(prepared),
         leakage=checks.leakage(finished),
         gate=gated,
@@ -98,10 +97,13 @@ def tell(finished: Finished, workspace: Workspace, toml: str, command: str, budg
         strata=strata_results(scores, compared[-1]) if len(compared) > 1 else [],
         boundary=_boundary(scores, compared, held_out),
         lineage=_lineage(finished),
-        pictures=_side_by_side(finished, workspace, simulated is not None)
+        pictures=side_by_side(finished, workspace, simulated is not None)
         + _extremes(scores, compared, held_out, workspace, simulated is not None),
         reproduce=_reproduce(prepared, command),
         limits=checks.limits(scores, simulated),
+        mixed_effects=checked,
+        detection_and_calibration=detection_and_calibration(scores, best),
+        tuning=tuned_arms(prepared.plan, finished.tuned),
     )
 
 
@@ -226,28 +228,6 @@ def _lineage(finished: Finished) -> list[Lineage]:
     return found
 
 
-def _side_by_side(finished: Finished, workspace: Workspace, simulated: bool) -> list[Picture]:
-    """Return real training cases beside synthetic ones of every engine, in equal numbers."""
-    prepared = finished.prepared
-    size = max(arm.n for arm in prepared.arms)
-    patients = prepared.subset(size, 0)
-    real = part_cases(prepared.context.source, patients)
-    pictures = [
-        picture(case, "real", {"truth": case.labels}, simulated=simulated) for case in _spread(real, SIDE_BY_SIDE)
-    ]
-    each = max(1, SIDE_BY_SIDE // len(prepared.plan.engines))
-    for name, engine in prepared.plan.engines.items():
-        frozen = [facts["cases"] for who, facts in finished.syntheses if who == name]
-        if frozen:
-            made = [case_from_bytes(workspace.objects.get(key)) for key in frozen[-1][:each]]
-        else:
-            maker = fitted(canonical(engine.spec), real, prepared.split, prepared.plan.seed, "report", name)
-            made = list(sampled(maker, real[0], each, prepared.plan.seed, "report", name))
-        physics = simulated or getattr(load("engines", str(engine.spec["kind"])), "simulates", False)
-        pictures += [picture(case, "synthetic", {"truth": case.labels}, simulated=physics) for case in made]
-    return pictures
-
-
 def _extremes(
     scores: Scores, arms: Sequence[PlannedArm], held_out: Sequence[Case], workspace: Workspace, simulated: bool
 ) -> list[Picture]:
@@ -283,13 +263,6 @@ def _case_scores(scores: Scores, arms: Sequence[PlannedArm], metric: str) -> dic
         means = mine.group_by("case").agg(pl.col(metric).mean())
         found[arm.arm.name] = dict(means.select("case", metric).iter_rows())
     return found
-
-
-def _spread(cases: Sequence[Case], count: int) -> list[Case]:
-    """Return ``count`` cases evenly over the sequence."""
-    if len(cases) <= count:
-        return list(cases)
-    return [cases[i] for i in np.linspace(0, len(cases) - 1, count).astype(int)]
 
 
 def _reproduce(prepared: Prepared, command: str) -> dict[str, str]:

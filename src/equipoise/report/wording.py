@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import TypeGuard
 
@@ -36,14 +37,15 @@ def place(where: str) -> str:
 def decimals_for(estimates: Iterable[Estimate | None]) -> int:
     """Return how many decimals a column of estimates needs, 0 to 4.
 
-    The median half-width is shown with two digits if it begins with 1 to 4, else with one: 0.031, but 0.09.
+    Of the half-widths the one at the lower quartile is shown with two digits if it begins with 1 to 4, else with one:
+    0.031, but 0.09. The narrow intervals are those whose ends matter; a wide one bears the digits.
     """
     widths = sorted((e.high - e.low) / 2 for e in estimates if usable(e) and e.high > e.low)
     if not widths:
         return 3
-    middle = widths[len(widths) // 2]
-    power = math.floor(math.log10(middle))
-    return min(4, max(0, (1 if middle < 4.95 * 10**power else 0) - power))
+    narrow = widths[len(widths) // 4]
+    power = math.floor(math.log10(narrow))
+    return min(4, max(0, (1 if narrow < 4.95 * 10**power else 0) - power))
 
 
 def plain(value: float | None, decimals: int = 3, signed: bool = False) -> str:
@@ -100,9 +102,14 @@ def ratio(value: float | None) -> str:
     return MISSING if math.isnan(value) else f"{value:g}:1"
 
 
+def minus(text: str) -> str:
+    """Return the text with a true minus sign before its numbers; names and dates keep their hyphens."""
+    return re.sub(r"(?<![\w.)-])-(?=\d)", "−", text)
+
+
 def sentence(text: str) -> str:
-    """Return the text with a capital first letter and a full stop."""
-    text = text.strip()
+    """Return the text with a capital first letter, true minus signs and a full stop."""
+    text = minus(text.strip())
     if not text:
         return text
     text = text[0].upper() + text[1:]
