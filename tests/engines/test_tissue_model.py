@@ -128,6 +128,22 @@ def test_refuses_other_labels_and_broken_images(model):
         TissueModel.fit([], _property, rng_for(0, "f"))
 
 
+def test_a_label_of_few_voxels_has_its_own_value():
+    """Three voxels a case, in more sub-labels than voxels: too few for one case, not for all together."""
+    cases = []
+    for number in range(3):
+        case = _case(number)
+        mask, pixels = np.zeros((1, 96, 80, 1), np.uint8), case.image.array.copy()
+        mask[0, 5:8, 5] = 1
+        pixels[0, 5:8, 5] = 500 + number
+        truth = LabelMap.on(case.image.geometry, mask, SCHEME)
+        cases.append(Case(case.id, case.patient, Image.on(case.image.geometry, pixels), truth))
+    model = TissueModel.fit(cases, _property, rng_for(0, "fit"), classes=3, inner=6)
+    scene = model.scene(cases[0].labels, None, rng_for(0, "s"), texture=0)
+    assert scene[0][cases[0].labels.mask("organ")].mean() > 250  # beside 40: the border is soft over three voxels
+    assert max(look.mean[model.region == 1].min() for look in model.looks.values()) > 450
+
+
 @pytest.mark.parametrize("shape", [(128, 120, 1), (40, 44, 36)])
 def test_texture_is_found_again(shape):
     """A field that is drawn from a measured texture has its grain and variance."""

@@ -122,7 +122,7 @@ class TissueModel:
             EDGES, key=lambda width: sum(_misfit(v, m, len(region), width) for v, m in zip(values, maps, strict=True))
         )
         measured = [_measure(v, m, len(region), edge) for v, m in zip(values, maps, strict=True)]
-        looks = _completed([look for look, _ in measured])
+        looks = _completed([look for look, _ in measured], _pooled(values, maps, len(region)), region)
         texture = measure_texture(
             [_standardised(rest, m, look) for (_, rest), m, look in zip(measured, maps, looks, strict=True)],
             [np.ones(m.shape, bool) for m in maps],
@@ -309,19 +309,39 @@ def _root(covariance: np.ndarray) -> np.ndarray:
     return root
 
 
-def _completed(looks: Sequence[_Look]) -> list[_Look]:
-    """Return the looks with what a case does not show taken from the mean over the others."""
+def _pooled(values: Sequence[np.ndarray], maps: Sequence[np.ndarray], count: int) -> np.ndarray:
+    """Return the mean of each sub-label over the voxels of all cases, ``(K, P)``."""
+    size = sum(np.bincount(m.ravel(), minlength=count) for m in maps)
+    sums = sum(
+        np.stack([np.bincount(m.ravel(), channel.ravel(), count) for channel in v], axis=-1)
+        for v, m in zip(values, maps, strict=True)
+    )
+    mean: np.ndarray = sums / np.maximum(size, 1)[:, None]
+    return mean
+
+
+def _completed(looks: Sequence[_Look], pooled: np.ndarray, region: np.ndarray) -> list[_Look]:
+    """Return the looks with what a case shows too little of taken from the mean over the others.
+
+    Where every case shows too little, the mean is that of all their voxels, and the spread that of the sub-labels of
+    the same region, else of all.
+    """
     with np.errstate(invalid="ignore"):
         mean, spread = (_nanmean(np.stack([getattr(x, name) for x in looks])) for name in ("mean", "spread"))
+    mean = np.where(np.isnan(mean), pooled, mean)
+    for number in np.flatnonzero(np.isnan(spread).any(axis=(1, 2))):
+        alike = _nanmean(spread[region == region[number]])
+        spread[number] = np.nan_to_num(_nanmean(spread) if np.isnan(alike).any() else alike)
     return [
         _Look(np.where(np.isnan(x.mean), mean, x.mean), np.where(np.isnan(x.spread), spread, x.spread)) for x in looks
     ]
 
 
 def _nanmean(values: np.ndarray) -> np.ndarray:
-    """Return the mean over cases; 0 where no case has a value."""
+    """Return the mean over the first axis of what is known; NaN where nothing is."""
     known = ~np.isnan(values)
-    mean: np.ndarray = np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    count = known.sum(axis=0)
+    mean: np.ndarray = np.where(count > 0, np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
     return mean
 
 
