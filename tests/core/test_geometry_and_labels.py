@@ -125,3 +125,12 @@ def test_origin_cannot_hide_an_engine() -> None:
         Origin("synthetic")
     with pytest.raises(EngineError, match="must be marked synthetic"):
         Origin("real", engine="diffusion")
+
+
+def test_pixels_of_a_microscope_have_a_size_too() -> None:
+    """0.25 and 0.5 µm differ by less than the tolerance of a CT, and 0.05 µm cubes are no singular grid."""
+    fine, coarse = (Geometry.from_spacing((8, 8, 1), (s, s, 0.004)) for s in (0.00025, 0.0005))
+    fine.require_same(Geometry.from_spacing((8, 8, 1), (0.00025, 0.00025, 0.004)))
+    with pytest.raises(GeometryMismatchError, match="but spacing"):
+        fine.require_same(coarse)
+    assert Geometry.from_spacing((4, 4, 4), (5e-5, 5e-5, 5e-5)).spacing == pytest.approx((5e-5,) * 3)

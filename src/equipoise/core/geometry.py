@@ -15,6 +15,9 @@ AFFINE_TOLERANCE = 1e-3
 """Largest difference, in mm, between two affines of one grid. NIfTI stores the quaternion in single precision, which
 moves a voxel 300 mm from the origin by about 1e-4 mm."""
 
+OF_A_VOXEL = 0.05
+"""Share of the smallest voxel that two affines of one grid may differ by: pixels of a microscope are below 1e-3 mm."""
+
 
 def _identity() -> np.ndarray:
     return np.eye(4)
@@ -45,7 +48,8 @@ class Geometry:
         affine = np.array(self.affine, dtype=float)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise GeometryMismatchError(f"affine must be a finite 4 x 4 matrix, got shape {affine.shape}: {affine}")
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        # Against the voxel's own volume, which is 1e-12 mm³ and less under a microscope.
+        if not abs(np.linalg.det(affine[:3, :3])) > 1e-6 * np.prod(np.linalg.norm(affine[:3, :3], axis=0)):
             raise GeometryMismatchError(
                 f"affine is singular (spacing {np.linalg.norm(affine[:3, :3], axis=0)}): voxels would have no volume",
                 fix="correct the spacing or the orientation in the file's header",
@@ -87,8 +91,9 @@ class Geometry:
     def _difference(self, other: Geometry) -> str | None:
         if self.shape != other.shape:
             return f"shapes differ, {self.shape} and {other.shape}"
-        if not np.allclose(self.affine, other.affine, rtol=0, atol=AFFINE_TOLERANCE):
-            if np.allclose(self.spacing, other.spacing, atol=AFFINE_TOLERANCE):
+        tolerance = min(AFFINE_TOLERANCE, OF_A_VOXEL * min(self.spacing))
+        if not np.allclose(self.affine, other.affine, rtol=0, atol=tolerance):
+            if np.allclose(self.spacing, other.spacing, atol=tolerance):
                 return "same shape and spacing, but another origin or orientation"
             return f"same shape, but spacing {_mm(self.spacing)} and {_mm(other.spacing)} {self.unit}"
         if self.frame and other.frame and self.frame != other.frame:

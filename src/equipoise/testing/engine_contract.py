@@ -73,9 +73,12 @@ class EngineContract:
     ----------
     learns
         Whether samples depend on the training cases. An engine that does not learn names no parents.
+    channels
+        Numbers of channels that it makes, where that does not follow from its modalities: ``(3,)`` for colour only.
     """
 
     learns: bool = True
+    channels: tuple[int, ...] | None = None
 
     def make(self) -> Any:
         """Return a new engine, not fitted, as small and fast as its parameters allow."""
@@ -218,7 +221,8 @@ class EngineContract:
         """2-D, colour and 3-D cases come out as they went in, where the class claims them."""
         cls = type(self.make())
         for dimension in cls.dimensions:
-            for channels in (1, 3) if dimension == 2 and COLOUR & set(cls.modalities) else (1,):
+            grey_or_colour = (1, 3) if dimension == 2 and COLOUR & set(cls.modalities) else (1,)
+            for channels in self.channels or grey_or_colour:
                 cases = self.cases_like(dimension, channels)
                 (made,) = self.make().fit(cases, rng_for(0, "fit")).sample(1, rng_for(1, "sample"))
                 assert made.image.geometry.ndim == dimension

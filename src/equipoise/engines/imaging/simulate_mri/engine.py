@@ -1,0 +1,409 @@
+"""Kind ``simulate-mri``: magnetic resonance images of any label map, by signal equations and k-space, or at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from equipoise.core import Case, Image, LabelMap
+from equipoise.core.registry import make
+from equipoise.engines.imaging.simulate_mri.artefacts import Troubles, draw_sampling
+from equipoise.engines.imaging.simulate_mri.fields import (
+    HEAD_MM,
+    coil_field,
+    draw_bias,
+    polynomial_field,
+    random_field,
+    within_view,
+)
+from equipoise.engines.imaging.simulate_mri.kspace import Sampling, measure
+from equipoise.engines.imaging.simulate_mri.learned import Learned, learn_from, require_classes
+from equipoise.engines.imaging.simulate_mri.looks import Sublabels, draw_look, shown_through
+from equipoise.engines.imaging.simulate_mri.scanners import (
+    PROTOCOLS,
+    SCANNERS,
+    Acquisition,
+    Stated,
+    draw_acquisition,
+    require_possible,
+)
+from equipoise.engines.imaging.simulate_mri.scene import FATTY, FILLING, along, enclosed, filled, signal_map, slicing
+from equipoise.engines.imaging.simulate_mri.tissues import TISSUES, Relaxation, require_tissues, tissues_at
+from equipoise.engines.parts.legal import require_grid, require_known, require_one_of, require_range, require_within
+from equipoise.engines.parts.placement import Placement
+from equipoise.engines.parts.rendering import Rendered, render_cases
+from equipoise.engines.parts.tissue_model import regions_of
+from equipoise.errors import PlanError
+
+GREY = 1000.0
+"""Grey value of the brightest tissue where none was learned."""
+
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SimulateMRI:
+    """Magnetic resonance images of label maps: a scanner's physics, or contrasts that no scanner has.
+
+    With ``contrasts = "physics"`` each labelled tissue gives the signal of a protocol on a scanner at its field, and
+    k-space is sampled with everything that goes wrong. With ``"random"`` grey values are drawn by label (SynthSeg).
+    Where the engine was fitted and the labels do not tell the whole picture, tissue comes from the training images, and
+    k-space is sampled on top. Label maps stay as they are, but for ``"random"`` pictures of the engine's own anatomy,
+    whose labels move with the picture.
+
+    Parameters
+    ----------
+    contrasts
+        ``"physics"`` or ``"random"``.
+    scanner
+        One of `SCANNERS`, or ``None``: each picture's is drawn from all.
+    protocols
+        Of `PROTOCOLS`, one drawn per picture.
+    te_ms, tr_ms, ti_ms, flip_degrees
+        Ranges instead of the protocols' own.
+    snr
+        Range of mean tissue signal over the SD of a channel's noise, instead of the scanner's.
+    thickness_mm
+        Range of the slices of 2-D protocols, instead of the scanner's. Thick slices are interpolated to the label map's
+        grid.
+    slice_axes
+        Axes of the grid that slices may be stacked along.
+    resolution
+        Range of the share of k-space that is acquired along an axis, instead of the scanner's.
+    partial_fourier
+        Range of the share of phase lines that is measured.
+    taper
+        Range of the share of k-space that is tapered by the reconstruction.
+    motion, motion_mm, motion_degrees
+        Share of pictures in which the object moves, and the SD of its shifts and turns.
+    ghosting, ghost
+        Share of pictures with ghosts, and range of their modulation.
+    spiking, spike
+        Share of pictures with spikes in k-space, and the range of their strength against the mean signal.
+    bias
+        Largest coefficient of the bias field's logarithm, across `HEAD_MM` mm.
+    transmit
+        Factor on the inhomogeneity of transmit field (flip angles) and main field (bands of bSSFP).
+    fat
+        Range of the share of fat's signal that suppression leaves; half of the pictures are taken without.
+    texture
+        SD of the signal within one tissue, relative.
+    tissue
+        ``[T1, T2, T2*, density]`` in ms by label: added to `TISSUES`, or instead.
+    pixel_mm
+        Size of a pixel where the label map states none.
+    warp
+        With ``"random"``: strength of the affine and elastic map of the engine's own label maps, 0 to 1.
+    anatomy
+        Where label maps come from if none are given.
+    classes, inner
+        Sub-labels of unlabelled tissue and of each label, when learning.
+    learn
+        Whether `fit` learns from the training images, whose patients then become parents.
+
+    References
+    ----------
+    Haacke EM, Brown RW, Thompson MR, Venkatesan R. Magnetic Resonance Imaging: Physical Principles and Sequence Design.
+    1999.
+    Billot B, Greve DN, Puonti O, et al. SynthSeg. Medical Image Analysis 2023;86:102789.
+    doi:10.1016/j.media.2023.102789
+    """
+
+    kind: ClassVar[str] = "simulate-mri"
+    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
+    modalities: ClassVar[tuple[str, ...]] = ("MRI",)
+    needs: ClassVar[str] = "Nothing, or annotated grey MR images to learn from."
+    renders_labels: ClassVar[bool] = True
+    simulates: ClassVar[bool] = True
+
+    contrasts: Literal["physics", "random"] = "physics"
+    scanner: str | None = None
+    protocols: tuple[str, ...] = tuple(PROTOCOLS)
+    te_ms: Pair | None = None
+    tr_ms: Pair | None = None
+    ti_ms: Pair | None = None
+    flip_degrees: Pair | None = None
+    snr: Pair | None = None
+    thickness_mm: Pair | None = None
+    slice_axes: tuple[int, ...] = (2,)
+    resolution: Pair | None = None
+    partial_fourier: Pair = (0.75, 1.0)
+    taper: Pair = (0.0, 0.4)
+    motion: float = 0.25
+    motion_mm: float = 0.7
+    motion_degrees: float = 0.7
+    ghosting: float = 0.15
+    ghost: Pair = (0.03, 0.12)
+    spiking: float = 0.03
+    spike: Pair = (0.05, 0.2)
+    bias: float = 0.25
+    transmit: float = 1.0
+    fat: Pair = (0.1, 0.5)
+    texture: float = 0.02
+    tissue: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    pixel_mm: float = 1.0
+    warp: float = 1.0
+    anatomy: dict[str, Any] | str = "head"
+    classes: int = 12
+    inner: int = 4
+    learn: bool = True
+    _learned: Learned | None = field(default=None, repr=False, compare=False)
+    _anatomy: Any = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        require_one_of("contrasts", self.contrasts, ("physics", "random"))
+        if self.scanner is not None:
+            require_one_of("scanner", self.scanner, SCANNERS)
+        if not self.protocols:
+            raise PlanError(f"protocols must name at least one of {', '.join(PROTOCOLS)}")
+        for name, high in (("te_ms", 1e4), ("tr_ms", 1e5), ("ti_ms", 1e5), ("flip_degrees", 180.0)):
+            if getattr(self, name) is not None:
+                require_range(name, getattr(self, name), 0.0, high, "degrees" if name == "flip_degrees" else "ms")
+        for protocol in self.protocols:
+            require_one_of("protocols", protocol, PROTOCOLS)
+            require_possible(protocol, self._stated)
+        self._require_sampling()
+        for name in ("motion", "ghosting", "spiking", "warp"):
+            require_within(name, getattr(self, name), 0, 1)
+        require_within("motion_mm", self.motion_mm, 0, 20, "mm")
+        require_within("motion_degrees", self.motion_degrees, 0, 20, "degrees")
+        require_within("bias", self.bias, 0, 1)
+        require_within("transmit", self.transmit, 0, 2)
+        require_within("texture", self.texture, 0, 0.5)
+        require_within("pixel_mm", self.pixel_mm, 1e-3, 50, "mm")
+        require_tissues(self.tissue)
+        require_classes("classes", self.classes)
+        require_classes("inner", self.inner)
+        if not isinstance(self.anatomy, (str, Mapping)):
+            raise PlanError(f'anatomy must be a kind or a table such as {{kind = "head"}}, got {self.anatomy!r}')
+        make("anatomies", self.anatomy)  # refuses what cannot be made now, not after hours
+
+    def _require_sampling(self) -> None:
+        limits = {"snr": (1.0, 1e6), "thickness_mm": (0.01, 50.0), "resolution": (0.1, 1.0)}
+        for name, (low, high) in limits.items():
+            if getattr(self, name) is not None:
+                require_range(name, getattr(self, name), low, high, "mm" if name == "thickness_mm" else "")
+        require_range("partial_fourier", self.partial_fourier, 0.5, 1)
+        require_range("taper", self.taper, 0, 1)
+        require_range("ghost", self.ghost, 0, 1)
+        require_range("spike", self.spike, 0, 10)
+        require_range("fat", self.fat, 0, 1)
+        if not self.slice_axes or not set(self.slice_axes) <= {0, 1, 2}:
+            raise PlanError(f"slice_axes = {self.slice_axes!r} is not possible; legal: one or more of 0, 1, 2")
+
+    @property
+    def parents(self) -> frozenset[str]:
+        """The patients that it was fitted on, by the imaging or by the anatomy."""
+        return self._seen | (self._anatomy.parents if self._anatomy else frozenset())
+
+    @property
+    def _seen(self) -> frozenset[str]:
+        return self._learned.parents if self._learned else frozenset()
+
+    @property
+    def _stated(self) -> Stated:
+        return Stated(self.te_ms, self.tr_ms, self.ti_ms, self.flip_degrees)
+
+    def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> SimulateMRI:
+        """Return an engine that has learned tissue, grey values, noise and resolution of MR images, if ``learn`` is on.
+
+        Raises
+        ------
+        DataError
+            If there is no case, or an image is constant or not finite.
+        """
+        pictures, shapes = rng.spawn(2)  # what one half learns does not shift the other's draws
+        learned = learn_from(cases, pictures, self.classes, self.inner) if self.learn else None
+        return replace(self, _learned=learned, _anatomy=make("anatomies", self.anatomy).fit(cases, shapes))
+
+    def sample(self, n: int, rng: np.random.Generator, labels: Sequence[LabelMap] | None = None) -> Iterator[Case]:
+        """Return an iterator of ``n`` cases: of the given label maps in turn, or of maps that the anatomy draws.
+
+        Raises
+        ------
+        LabelError
+            If a label's relaxation is neither known nor stated, and nothing was learned.
+        DataError
+            If ``labels`` is empty.
+        GeometryMismatchError
+            If the size of a voxel is not possible.
+        """
+        anatomy = self._anatomy or make("anatomies", self.anatomy)
+        render = partial(self._render, own=labels is None)
+        return render_cases(self, n, rng, labels, anatomy, self._seen, render)
+
+    def _render(self, labels: LabelMap, placement: Placement | None, rng: np.random.Generator, own: bool) -> Rendered:
+        require_grid(self.kind, labels)
+        choices, scene, scan = rng.spawn(3)
+        scanner = self.scanner or str(choices.choice(list(SCANNERS)))
+        protocol = str(choices.choice(self.protocols))
+        taken = draw_acquisition(scanner, protocol, self._stated, choices)
+        taken = replace(
+            taken,
+            snr=float(choices.uniform(*self.snr)) if self.snr else taken.snr,
+            resolution=float(choices.uniform(*self.resolution)) if self.resolution else taken.resolution,
+            thickness_mm=float(choices.uniform(*self.thickness_mm)) if self.thickness_mm else taken.thickness_mm,
+        )
+        learned = self._learned
+        if learned and labels.scheme.names == learned.tissue.scheme_names and not self._all_known(labels):
+            if self.contrasts == "random":
+                return self._random(labels, learned.sublabels(labels, placement), False, scene, scan)
+            return self._as_learned(labels, placement, learned, scene, scan)
+        if self.contrasts == "random":
+            return self._random(labels, None, own, scene, scan)
+        return self._by_physics(labels, taken, scene, scan)
+
+    def _all_known(self, labels: LabelMap) -> bool:
+        return enclosed(labels) and set(labels.scheme.names) <= {*TISSUES, *self.tissue}
+
+    def _spacing(self, labels: LabelMap) -> tuple[float, float, float]:
+        return labels.spacing if labels.unit == "mm" else (self.pixel_mm,) * 3
+
+    def _by_physics(
+        self, labels: LabelMap, taken: Acquisition, scene: np.random.Generator, scan: np.random.Generator
+    ) -> Rendered:
+        known = tissues_at(taken.tesla, self.tissue)
+        require_known(self.kind, labels, known, "tissue")
+        spacing, index, names = self._spacing(labels), regions_of(labels), ["air", *labels.scheme.names]
+        if not enclosed(labels):
+            filled(index, len(names), len(FILLING), spacing, scene)
+            names += FILLING
+        left = float(scan.uniform(*self.fat)) if scan.random() < 0.5 else 1.0
+        tissues = [_of_this_person(known[name], left if name in FATTY else 1.0, scene) for name in names]
+        troubles = self._troubles()
+        sampling, slice_axis = draw_sampling(troubles, taken, labels.geometry.shape, spacing, self.slice_axes, scan)
+        frequency_axis = next(a for a in sampling.axes if a != sampling.phase_axis)
+        shown = signal_map(
+            index, tissues, [n in FATTY for n in names], taken, spacing, self.transmit, frequency_axis, scene
+        )
+        if self.texture > 0:
+            shown *= 1 + np.float32(self.texture) * random_field(labels.geometry.shape, spacing, 4.0, scene)
+        shown *= self._receive(labels.geometry.shape, spacing, taken.coils, scene)
+        level = float(shown[index > 0].mean()) if index.any() else 1.0
+        sd = level / taken.snr
+        if slice_axis is None:
+            image = measure(shown, troubles.scaled(sampling, level), sd, taken.channels, scan)
+        else:
+            gap = 0.1 * taken.thickness_mm
+            n, voxel = shown.shape[slice_axis], spacing[slice_axis]
+            cut, back = slicing(n, voxel, taken.thickness_mm - gap, gap)
+            slices = along(cut, shown, slice_axis)
+            image = along(back, measure(slices, troubles.scaled(sampling, level), sd, taken.channels, scan), slice_axis)
+        top = max(float(np.percentile(image[::2, ::2], 99.5)), 1e-9)
+        image *= np.float32(GREY / top)
+        return Rendered(
+            Image.on(labels.geometry, image[None]),
+            labels,
+            taken.scanner,
+            _attributes(taken, sampling, slice_axis) | {"fat": left},
+        )
+
+    def _receive(
+        self, shape: tuple[int, int, int], spacing: tuple[float, float, float], coils: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return what the receivers make of an even object: coils, and what is left after their correction."""
+        bias = polynomial_field(shape, within_view(draw_bias(self.bias, rng), shape, spacing))
+        if coils > 1 and self.bias > 0:
+            # Scanners divide by the body coil's picture, which leaves a part of the surface coils' profile.
+            left = np.float32(rng.uniform(0.0, 0.4))
+            extent = max(n * s for n, s in zip(shape, spacing, strict=True))
+            bias *= coil_field(shape, spacing, coils, 1.0 * max(1.0, HEAD_MM / extent)) ** left
+        return bias
+
+    def _as_learned(
+        self,
+        labels: LabelMap,
+        placement: Placement | None,
+        learned: Learned,
+        scene: np.random.Generator,
+        scan: np.random.Generator,
+    ) -> Rendered:
+        shape, spacing = labels.geometry.shape, self._spacing(labels)
+        like = learned.shown[int(scene.integers(len(learned.shown)))]
+        values = learned.tissue.scene(labels, placement, scene, learned.texture)
+        bias = polynomial_field(shape, within_view(draw_bias(self.bias, scene), shape, spacing))
+        troubles = self._troubles()
+        sampling = troubles.draw(like.resolution, (1.0, 1.0), (0.0, 0.0), spacing, shape, scan)
+        out = np.empty(values.shape, np.float32)
+        for channel, (low, high, noise) in enumerate(zip(like.low, like.high, like.noise, strict=True)):
+            clean = np.maximum(values[channel], 0) * bias
+            scaled = troubles.scaled(sampling, float(clean.mean()))
+            out[channel] = low + (high - low) * measure(clean, scaled, noise, 1, scan)
+        if learned.whole_numbers:
+            np.rint(out, out=out)
+        attributes: dict[str, str | float] = {
+            "contrast": "as learned",
+            "noise": like.noise[0],
+            "moves": float(max(len(sampling.poses) - 1, 0)),
+        }
+        return Rendered(Image.on(labels.geometry, out), labels, "as trained", attributes)
+
+    def _random(
+        self,
+        labels: LabelMap,
+        sublabels: Sublabels | None,
+        own: bool,
+        scene: np.random.Generator,
+        scan: np.random.Generator,
+    ) -> Rendered:
+        spacing = self._spacing(labels)
+        look = draw_look(labels.geometry.shape, spacing, self.bias, self.warp if own else 0.0, scene)
+        image, truth = shown_through(labels, sublabels, look, spacing, scene, scan)
+        attributes: dict[str, str | float] = {
+            "contrast": "random",
+            "gamma": look.gamma,
+            "noise": look.noise,
+            "coarse": max(look.coarse),
+        }
+        return Rendered(Image.on(labels.geometry, GREY * image[None]), truth, "random contrast", attributes)
+
+    def _troubles(self) -> Troubles:
+        return Troubles(
+            self.partial_fourier,
+            self.taper,
+            self.motion,
+            self.motion_mm,
+            self.motion_degrees,
+            self.ghosting,
+            self.ghost,
+            self.spiking,
+            self.spike,
+        )
+
+
+def _of_this_person(tissue: Relaxation, left: float, rng: np.random.Generator) -> Relaxation:
+    """Return a tissue with the times of one person: T1, T2 and density vary by its spread, 1/T2* - 1/T2 does not.
+
+    Of its signal a share ``left`` is not suppressed.
+    """
+    a, b, c = 1 + tissue.spread * np.clip(rng.standard_normal(3), -2, 2)
+    t2 = min(tissue.t2 * b, tissue.t1 * a)
+    rate = 1 / t2 + 1 / tissue.t2star - 1 / tissue.t2
+    return Relaxation(tissue.t1 * a, t2, 1 / rate, left * tissue.density * c, tissue.spread)
+
+
+def _attributes(taken: Acquisition, sampling: Sampling, slice_axis: int | None) -> dict[str, str | float]:
+    s = taken.sequence
+    found: dict[str, str | float] = {
+        "protocol": taken.protocol,
+        "tesla": taken.tesla,
+        "te_ms": s.te,
+        "tr_ms": s.tr,
+        "snr": taken.snr,
+        "resolution": taken.resolution,
+        "partial_fourier": sampling.partial_fourier,
+        "moves": float(max(len(sampling.poses) - 1, 0)),
+        "ghost": sampling.ghost,
+        "spikes": float(len(sampling.spikes)),
+    }
+    if s.name in ("flair", "mprage"):
+        found["ti_ms"] = s.ti
+    if s.name not in ("spin-echo", "flair"):
+        found["flip_degrees"] = s.flip
+    if slice_axis is not None:
+        found["thickness_mm"] = taken.thickness_mm
+    return found

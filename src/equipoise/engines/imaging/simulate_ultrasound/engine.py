@@ -1,0 +1,387 @@
+"""Kind ``simulate-ultrasound``: a B-mode picture of any label map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from equipoise.core import Case, Image, LabelMap
+from equipoise.core.registry import make
+from equipoise.engines.imaging.simulate_ultrasound.bmode import (
+    BeamGrid,
+    beamformed,
+    displayed,
+    independent_fields,
+    speckled,
+    strengths_of,
+)
+from equipoise.engines.imaging.simulate_ultrasound.display import SLIDERS
+from equipoise.engines.imaging.simulate_ultrasound.geometry import Sector
+from equipoise.engines.imaging.simulate_ultrasound.learned import LOOKS, Learned, learn_from
+from equipoise.engines.imaging.simulate_ultrasound.scanners import (
+    PROFILES,
+    Acquisition,
+    Settings,
+    suitable,
+    with_sector,
+)
+from equipoise.engines.imaging.simulate_ultrasound.speckle import FWHM
+from equipoise.engines.imaging.simulate_ultrasound.tissues import TISSUES, Scene, draw_scene, unknown_labels
+from equipoise.engines.parts.legal import require_grid, require_known, require_one_of, require_range, require_within
+from equipoise.engines.parts.placement import Placement
+from equipoise.engines.parts.rendering import Rendered, render_cases
+from equipoise.errors import PlanError
+
+TIERS = ("convolution", "rf")
+LEARNED_RANGE_DB = 60.0
+"""Dynamic range that is assumed of pictures that were learned from: only differences of grey values count."""
+SPACING_MM = (0.005, 5.0)
+SILENT_DB = -90.0
+"""Level of what a learned picture already contains, and is not added twice."""
+
+
+@dataclass(frozen=True)
+class SimulateUltrasound:
+    """B-mode pictures and stacks of frames: scatterers by echogenicity, pulse, beam, losses on the way, display.
+
+    I is lateral and J depth; the probe touches the upper side of the picture. Slices along K are frames of one sweep.
+    Structures get echogenicity, impedance and attenuation from `TISSUES` by their label's name, so bone and gas throw
+    shadows, cysts enhance what lies behind them, and interfaces shine where the beam meets them at a right angle.
+    Labels that no table knows are drawn with the echogenicity that `fit` has read off the training pictures, inside
+    and around them; the speckle is then that of the training pictures, and so are the fan's outline and what the
+    scanner overlays. The truth is the label map as given.
+
+    Parameters
+    ----------
+    scanner
+        A profile of `PROFILES`; ``None`` draws one that is used for pictures of the label map's size.
+    tier
+        ``"convolution"``: scatterers convolved with a point-spread function that changes with depth. ``"rf"``: signals
+        of point scatterers at the elements, delay-and-sum; its side lobes and grating lobes are real; 50 times slower.
+    frequency_mhz
+        Range of centre frequencies; ``None`` is the profile's.
+    focus
+        Range of the transmit focus, as a share of the depth.
+    tgc
+        Range of the attenuation that the time-gain compensation makes up for, dB/cm/MHz.
+    slider_db
+        Standard deviation of the operator's eight sliders, dB.
+    gain_db
+        Range of the level of liver above black, dB.
+    dynamic_range_db, gamma, looks
+        Ranges of the display: dynamic range, exponent of the grey map, looks averaged by compounding; ``None`` is the
+        profile's.
+    speckle
+        Range of the share of the speckle's contrast in dB that the scanner's speckle filter leaves; 1 is no filter.
+    noise_db
+        Range of the electronic noise against liver at the probe; it grows with the time-gain compensation.
+    clutter_db
+        Range of the haze that side lobes and slice thickness spread from bright tissue, dB against its surroundings.
+    reverberation_db
+        Range of the rings under the probe against liver, dB.
+    scatterers
+        Range of scatterers in a resolution cell; below 10 the speckle is no longer fully developed.
+    widen
+        Range of the factor by which aberration widens the beam.
+    interface_db
+        Level of a totally reflecting interface against liver, dB.
+    texture
+        Factor on patches and streaks of echogenicity within a tissue.
+    tissues
+        ``[dB against liver, MRayl, dB/cm/MHz]`` of a structure by its label's name, beside or instead of `TISSUES`.
+    background
+        Tissue of `TISSUES` where nothing is labelled.
+    pixel_mm
+        Size of a pixel of pictures that state none (unit "px").
+    transmits, elements
+        Of the RF tier: transmissions that are added up, and most elements of the array.
+    shadow_db_mm
+        Loss there and back per mm of what is 15 dB brighter than the median, where echogenicity is learned.
+    overlay
+        Whether learned pictures show what the training pictures have outside of the fan or blacked out.
+    ignore_outside
+        Whether voxels outside of the fan count neither for nor against a prediction; ``None`` decides by the training
+        cases: not if their outlines go on where the fan ends.
+    anatomy
+        Where label maps come from if none are given.
+    learn
+        Whether `fit` learns from the training cases, whose patients then become parents.
+
+    Notes
+    -----
+    Attenuation is that of the centre frequency for the whole pulse. Sound is not refracted, and its speed is 1540 m/s
+    everywhere.
+
+    References
+    ----------
+    Szabo TL. Diagnostic Ultrasound Imaging: Inside Out. 2nd ed. 2014.
+    Of tissue properties, and which of them are assumed: see `tissues`.
+    """
+
+    kind: ClassVar[str] = "simulate-ultrasound"
+    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
+    modalities: ClassVar[tuple[str, ...]] = ("ultrasound",)
+    needs: ClassVar[str] = "Nothing, or annotated B-mode pictures in 8-bit grey values to learn from."
+    renders_labels: ClassVar[bool] = True
+    simulates: ClassVar[bool] = True
+
+    scanner: str | None = None
+    tier: str = "convolution"
+    frequency_mhz: tuple[float, float] | None = None
+    focus: tuple[float, float] = (0.35, 0.8)
+    tgc: tuple[float, float] = (0.45, 0.75)
+    slider_db: float = 1.5
+    gain_db: tuple[float, float] = (24.0, 40.0)
+    dynamic_range_db: tuple[float, float] | None = None
+    gamma: tuple[float, float] | None = None
+    looks: tuple[int, int] | None = None
+    speckle: tuple[float, float] = (0.55, 1.0)
+    noise_db: tuple[float, float] = (-75.0, -55.0)
+    clutter_db: tuple[float, float] = (-40.0, -28.0)
+    reverberation_db: tuple[float, float] = (-20.0, 0.0)
+    scatterers: tuple[float, float] = (10.0, 40.0)
+    widen: tuple[float, float] = (1.1, 1.7)
+    interface_db: float = 25.0
+    texture: float = 1.0
+    tissues: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    background: str = "soft tissue"
+    pixel_mm: float = 0.3
+    transmits: int = 3
+    elements: int = 192
+    shadow_db_mm: float = 0.3
+    overlay: bool = True
+    ignore_outside: bool | None = None
+    anatomy: dict[str, Any] | str = "breast-and-neck"
+    learn: bool = True
+    _learned: Learned | None = field(default=None, repr=False, compare=False)
+    _anatomy: Any = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.scanner is not None:
+            require_one_of("scanner", self.scanner, PROFILES)
+        require_one_of("tier", self.tier, TIERS)
+        require_one_of("background", self.background, TISSUES)
+        for name, low, high, unit in _RANGES:
+            if getattr(self, name) is not None:
+                require_range(name, getattr(self, name), low, high, unit)
+        for name, low, high, unit in _NUMBERS:
+            require_within(name, getattr(self, name), low, high, unit)
+        if not isinstance(self.tissues, Mapping):
+            raise PlanError(f"tissues must be a table of label = [dB, MRayl, dB/cm/MHz], got {self.tissues!r}")
+        for label, given in self.tissues.items():
+            _require_tissue(label, given)
+        if not isinstance(self.anatomy, (str, Mapping)):
+            raise PlanError(f'anatomy must be a kind or a table such as {{kind = "real"}}, got {self.anatomy!r}')
+        make("anatomies", self.anatomy)  # refuses what cannot be made now, not after hours
+
+    @property
+    def parents(self) -> frozenset[str]:
+        """The patients that it was fitted on, by the imaging or by the anatomy."""
+        return self._seen | (self._anatomy.parents if self._anatomy else frozenset())
+
+    @property
+    def _seen(self) -> frozenset[str]:
+        return self._learned.parents if self._learned else frozenset()
+
+    def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> SimulateUltrasound:
+        """Return an engine that shows what the training pictures show if ``learn`` is on, and whose anatomy may learn.
+
+        Raises
+        ------
+        DataError
+            If there is no case, a picture has no 8-bit grey values, or the anatomy cannot learn from the label maps.
+        """
+        pictures, shapes = rng.spawn(2)
+        learned = learn_from(cases, LEARNED_RANGE_DB, 1.0, pictures) if self.learn else None
+        return replace(self, _learned=learned, _anatomy=make("anatomies", self.anatomy).fit(cases, shapes))
+
+    def sample(self, n: int, rng: np.random.Generator, labels: Sequence[LabelMap] | None = None) -> Iterator[Case]:
+        """Return an iterator of ``n`` cases: of the given label maps in turn, or of maps that the anatomy draws.
+
+        Raises
+        ------
+        LabelError
+            If a label is in no table, not stated, and not learned.
+        DataError
+            If ``labels`` is empty.
+        GeometryMismatchError
+            If a voxel has an impossible size.
+        """
+        anatomy = self._anatomy or make("anatomies", self.anatomy)
+        return render_cases(self, n, rng, labels, anatomy, self._seen, self.render)
+
+    def render(self, labels: LabelMap, placement: Placement | None, rng: np.random.Generator) -> Rendered:
+        """Return the picture of one label map, 8 bit, on its grid.
+
+        Parameters
+        ----------
+        placement
+            Where a training case's tissue came to lie, if the label map is one's.
+        """
+        require_grid(self.kind, labels, spacing=SPACING_MM)
+        learned = self._learned if unknown_labels(labels.scheme.names, self.tissues) else None
+        if learned is None or learned.tissue.scheme_names != labels.scheme.names:
+            learned = None
+            unknown = set(unknown_labels(labels.scheme.names, self.tissues))
+            require_known(
+                self.kind, labels, [*TISSUES, *self.tissues, *(set(labels.scheme.names) - unknown)], "tissues"
+            )
+        taking, scening, sounding = rng.spawn(3)
+        voxel = self._voxel_mm(labels)
+        acquisition = self._acquisition(labels, voxel, taking)
+        source = learned.source(labels, placement, taking) if learned else None
+        if learned and source:
+            acquisition = _like(acquisition, learned, source, labels, placement, voxel)
+            scene = self._learned_scene(learned, labels, placement, acquisition, scening)
+        else:
+            scene = draw_scene(labels, self.tissues, self.background, self.texture, voxel, scening)
+        i, j, _ = labels.geometry.shape
+        grid = BeamGrid.of(acquisition, (i, j), voxel[:2])
+        grey, seen = self._shown(scene, acquisition, grid, voxel[2], sounding), grid.seen
+        if learned and source and self.overlay:
+            seen = seen & learned.seen(source, grey.shape[:2], placement)
+            grey *= seen[:, :, None]
+            if learned.frame is not None and learned.frame.shape == grey.shape[:2]:
+                grey = np.where((seen | (learned.frame == 0))[:, :, None], grey, learned.frame[:, :, None])
+        image = Image.on(labels.geometry, np.rint(grey)[None].astype(np.uint8))
+        kept = self.ignore_outside is False or (self.ignore_outside is None and learned is not None and learned.beyond)
+        truth = labels if kept or seen.all() else _ignored(labels, ~seen)
+        attributes = {"tier": self.tier, "pixel_mm": round(voxel[0], 4), **acquisition.attributes()}
+        return Rendered(image, truth, acquisition.scanner, attributes)
+
+    def _voxel_mm(self, labels: LabelMap) -> tuple[float, float, float]:
+        factor = self.pixel_mm if labels.unit == "px" else 1.0
+        i, j, k = (float(s * factor) for s in labels.spacing)
+        return i, j, k
+
+    def _acquisition(
+        self, labels: LabelMap, voxel: tuple[float, float, float], rng: np.random.Generator
+    ) -> Acquisition:
+        width, height = labels.geometry.shape[0] * voxel[0], labels.geometry.shape[1] * voxel[1]
+        names = [self.scanner] if self.scanner else suitable(width, height)
+        settings = Settings(**{name: getattr(self, name) for name in Settings.__dataclass_fields__})
+        return settings.draw(names[int(rng.integers(len(names)))], width, height, rng)
+
+    def _learned_scene(
+        self,
+        learned: Learned,
+        labels: LabelMap,
+        placement: Placement | None,
+        acquisition: Acquisition,
+        rng: np.random.Generator,
+    ) -> Scene:
+        """Return a scene of learned echogenicity; what it absorbs is made up for, but for what is very bright."""
+        level = learned.tissue.scene(labels, placement, rng, self.texture)[0]
+        bright = level > np.median(level) + 15
+        excess = self.shadow_db_mm * 10 / (2 * acquisition.beam.frequency_mhz)
+        attenuation = np.where(bright, acquisition.tgc + excess, acquisition.tgc).astype(np.float32)
+        even = np.ones_like(level)
+        return Scene(level - np.float32(acquisition.gain_db), even, attenuation, even)
+
+    def _shown(
+        self, scene: Scene, acquisition: Acquisition, grid: BeamGrid, apart_mm: float, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return the grey values of all slices, float32, shape ``(I, J, K)``."""
+        shape = scene.echo_db.shape
+        # Frames of a sweep share the scatterers that both beams hit: those of a Gaussian slice profile.
+        kept = float(np.exp(-((apart_mm * FWHM / acquisition.elevation_mm) ** 2) / 4)) if shape[2] > 1 else 0.0
+        out = np.empty(shape, np.float32)
+        fields: list[np.ndarray] = []
+        for k in range(shape[2]):
+            strengths = strengths_of(scene, k, acquisition, grid)
+            if self.tier == "rf":
+                given = (strengths, acquisition, grid, self.interface_db, self.transmits, self.elements)
+                envelopes = [beamformed(*given, rng) for _ in range(acquisition.looks)]
+            else:
+                drawn = [independent_fields(acquisition, grid, rng) for _ in range(acquisition.looks)]
+                pairs = zip(drawn, fields or drawn, strict=True)
+                share = kept if k else 0.0
+                fields = [np.float32(np.sqrt(1 - share**2)) * new + np.float32(share) * old for new, old in pairs]
+                envelopes = [speckled(strengths, acquisition, grid, self.interface_db, f) for f in fields]
+            out[:, :, k] = displayed(envelopes, strengths, acquisition, grid, rng)
+        return out
+
+
+def _like(
+    acquisition: Acquisition,
+    learned: Learned,
+    source: str,
+    labels: LabelMap,
+    placement: Placement | None,
+    voxel: tuple[float, float, float],
+) -> Acquisition:
+    """Return the acquisition with outline and grain of a training picture, and without what its levels contain."""
+    i, j, _ = labels.geometry.shape
+    scale, shift = learned.window(source, (i, j), placement)
+    x, y = scale[0] * voxel[0], scale[1] * voxel[1]
+    own = learned.outlines[source].sector
+    across = x if own.straight else 1.0  # of a fan these are angles, and its picture is scaled evenly
+    place = (own.x * x + shift[0] * voxel[0], own.y * y + shift[1] * voxel[1])
+    sector = Sector(*place, own.radius * y, own.left * across, own.right * across, own.depth * y)
+    taken = with_sector(acquisition, sector)
+    grain = learned.grains[source]
+    sharp = replace(taken.beam, widen=(1.0, 1.0))
+    middle = float(sharp.lateral_sd_mm(np.array([sector.depth / 2]))[0])
+    widen = (grain.along * voxel[1] / sharp.axial_sd_mm, grain.across * voxel[0] / middle)
+    return replace(
+        taken,
+        beam=replace(sharp, widen=widen),
+        sliders_db=np.zeros(SLIDERS),
+        dynamic_range_db=LEARNED_RANGE_DB,
+        gamma=1.0,
+        looks=LOOKS,
+        speckle=grain.contrast,
+        noise_db=SILENT_DB,
+        clutter_db=SILENT_DB,
+        reverberation_db=SILENT_DB,
+    )
+
+
+def _ignored(labels: LabelMap, outside: np.ndarray) -> LabelMap:
+    """Return the label map with what the fan does not show marked as not counting."""
+    ignore = np.broadcast_to(outside[None, :, :, None], (1, *labels.geometry.shape)).copy()
+    if labels.ignore is not None:
+        ignore |= np.asarray(labels.ignore).astype(bool)
+    return replace(labels, ignore=ignore)
+
+
+def _require_tissue(label: str, given: object) -> None:
+    good = isinstance(given, Sequence) and not isinstance(given, str) and len(given) == 3
+    if not good or not all(isinstance(x, (int, float)) for x in given):  # type: ignore[attr-defined]
+        raise PlanError(f"tissues.{label} must be [dB against liver, MRayl, dB/cm/MHz], got {given!r}")
+    for what, value, (low, high) in zip(
+        ("dB against liver", "MRayl", "dB/cm/MHz"),
+        given,  # type: ignore[call-overload]
+        ((-80, 40), (0.001, 20), (0, 50)),
+        strict=True,
+    ):
+        require_within(f"tissues.{label} ({what})", value, low, high)
+
+
+_RANGES = (
+    ("frequency_mhz", 0.5, 40.0, "MHz"),
+    ("focus", 0.02, 5.0, "of the depth"),
+    ("tgc", 0.0, 3.0, "dB/cm/MHz"),
+    ("gain_db", -20.0, 100.0, "dB"),
+    ("dynamic_range_db", 10.0, 120.0, "dB"),
+    ("gamma", 0.2, 5.0, ""),
+    ("looks", 1, 16, ""),
+    ("speckle", 0.0, 1.0, ""),
+    ("noise_db", -150.0, 20.0, "dB"),
+    ("clutter_db", -150.0, 0.0, "dB"),
+    ("reverberation_db", -150.0, 40.0, "dB"),
+    ("scatterers", 0.2, 1000.0, "per resolution cell"),
+    ("widen", 1.0, 10.0, ""),
+)
+_NUMBERS = (
+    ("slider_db", 0.0, 20.0, "dB"),
+    ("interface_db", -50.0, 80.0, "dB"),
+    ("texture", 0.0, 5.0, ""),
+    ("pixel_mm", *SPACING_MM, "mm"),
+    ("transmits", 1, 64, ""),
+    ("elements", 8, 512, ""),
+    ("shadow_db_mm", 0.0, 20.0, "dB/mm"),
+)
