@@ -136,15 +136,19 @@ def sample(
     out: Annotated[Path, typer.Option("--out", help="Folder to write; must not exist.")],
     n: Annotated[int, typer.Option("--n", help="Number of cases.", min=1)] = 4,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same cases.")] = 0,
+    anatomy: Annotated[
+        str | None, typer.Option("--anatomy", help="Where label maps come from: a kind, or its specification in TOML.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter, as name=value (TOML value).")] = None,
     plan: Annotated[Path | None, typer.Option("--plan", help="Fit on the training patients of this plan.")] = None,
     data: Data = None,
+    preview: Annotated[bool, typer.Option("--preview", help="Open the contact sheet when it is finished.")] = False,
     json: AsJson = False,
 ) -> None:
     """Make synthetic annotated cases with one engine, with a contact sheet to look at."""
     from equipoise.cli import sampling
 
-    sampling.sample(kind, out, n, seed, set_ or [], plan, data, as_json=json)
+    sampling.sample(kind, out, n, seed, set_ or [], plan, data, as_json=json, anatomy=anatomy, preview=preview)
 
 
 @app.command()

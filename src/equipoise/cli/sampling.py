@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import io
 import json
-import math
 import shutil
+import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image as Picture
-from PIL import ImageDraw
-
 from equipoise.cli import terminal
+from equipoise.cli.contact_sheet import MOST, contact_sheet
 from equipoise.core import Case, rng_for
-from equipoise.core.registry import make
+from equipoise.core.registry import load, make, parameters
 from equipoise.errors import EngineError, EquipoiseError, LabelError, PlanError, WorkspaceError
 from equipoise.experiment.data import part_cases
 from equipoise.experiment.plan import load_plan
 from equipoise.experiment.preparation import prepare
 from equipoise.formats.nifti import write_nifti
-from equipoise.report.pictures import picture
 
-CELL = 200
-"""Side of one picture of the contact sheet, in pixels."""
-
-OUTLINE = (255, 196, 0)
+SHEET = "contact_sheet.png"
+Told = Callable[[str, int, int, float], None]
 
 
 def sample(
@@ -41,36 +35,125 @@ def sample(
     plan: Path | None,
     data: Path | None,
     as_json: bool,
+    anatomy: str | None = None,
+    preview: bool = False,
 ) -> None:
-    """Write ``n`` cases of an engine, their table and a contact sheet."""
+    """Write ``n`` cases of an engine, their table and a contact sheet.
+
+    Parameters
+    ----------
+    kind, settings, anatomy
+        The engine, its parameters as ``name=value``, and where its label maps come from: a kind of anatomy, or a
+        specification in TOML.
+    out
+        Folder to write; nothing is there unless all cases were made.
+    n, seed
+        How many, and from which stream.
+    plan, data
+        Fit the engine on this plan's training patients.
+    as_json
+        Print JSON instead of text.
+    preview
+        Whether to open the contact sheet, for somebody who sits in front of a screen.
+
+    Raises
+    ------
+    WorkspaceError
+        If ``out`` exists.
+    EngineError
+        If the engine fails, or needs training patients and has none.
+    PlanError, UnknownKindError
+        If a parameter or a kind is unknown, with the nearest known name.
+    """
     if out.exists():
         raise WorkspaceError("this already exists and is not overwritten", file=out, fix="name a new folder with --out")
-    engine = make("engines", {"kind": kind, **_parameters(settings)})
-    with terminal.progress(as_json) as told:
+    engine = make("engines", {"kind": kind, **_settings(kind, settings, anatomy)})
+    simulated = getattr(engine, "simulates", False)
+    with terminal.progress(as_json) as told, _said(kind, out, plan), _writing(out) as folder:
+        # Without a plan an engine samples from what it knows unfitted, if it knows anything.
         real = _training_cases(plan, data)
-        try:
-            cases = []
-            # Without a plan an engine samples from what it knows unfitted, if it knows anything.
-            ready = engine.fit(real, rng_for(seed, "fit")) if real else engine
-            for case in ready.sample(n, rng_for(seed, "sample")):
-                cases.append(case)
-                told("sampling", len(cases), n, 0.0)
-        except EngineError as error:
-            if real:
-                raise
-            fix = f"fit it on training patients: equipoise sample {kind} --plan PLAN --data DIR --out {out}"
-            raise EngineError(error.message, why=error.why, fix=fix) from error
-        except EquipoiseError:
-            raise
-        except Exception as error:  # an engine may be anybody's plug-in
-            raise EngineError(f"engine {kind!r} failed: {type(error).__name__}: {error}") from error
-        _write(cases, out, getattr(engine, "simulates", False))
+        ready = engine.fit(real, rng_for(seed, "fit")) if real else engine
+        first, rows = _write_cases(ready.sample(n, rng_for(seed, "sample")), n, folder, told)
+        _write_table(rows, folder / "index.csv")
+        contact_sheet(first, simulated, len(rows)).save(folder / SHEET)
+    scanners = list(dict.fromkeys(row["scanner"] for row in rows if row["scanner"]))
+    if preview:
+        terminal.open_page(out / SHEET)
     if as_json:
-        terminal.as_json({"path": str(out), "cases": len(cases), "contact_sheet": str(out / "contact_sheet.png")})
+        sheet = str(out / SHEET)
+        terminal.as_json({"path": str(out), "cases": len(rows), "contact_sheet": sheet, "scanners": scanners})
         return
-    terminal.lines(
-        [("Cases", f"{len(cases)} synthetic"), ("Written", str(out)), ("Look", str(out / "contact_sheet.png"))]
-    )
+    lines = [("Cases", f"{len(rows)} {'simulated' if simulated else 'synthetic'}"), ("Written", str(out))]
+    if scanners:
+        lines.append(("Scanners", ", ".join(name.removeprefix("simulated, ") for name in scanners)))
+    terminal.lines([*lines, ("Look", str(out / SHEET))])
+
+
+def _settings(kind: str, settings: Sequence[str], anatomy: str | None) -> dict[str, Any]:
+    """Return the engine's parameters; ``anatomy`` is a bare kind or a table in TOML."""
+    found = _parameters(settings)
+    if anatomy is None:
+        return found
+    if "anatomy" in found:
+        raise PlanError("--anatomy and --set anatomy=... both name an anatomy", fix="leave one of them out")
+    if "anatomy" not in parameters(load("engines", kind)):
+        raise PlanError(
+            f"engine {kind!r} draws no label maps, so it takes no --anatomy",
+            fix="leave --anatomy out, or choose an engine that renders label maps; `equipoise engines` lists them",
+        )
+    spec = _parameters([f"anatomy={anatomy}"])["anatomy"]
+    make("anatomies", spec)  # an unknown name is said before anything is fitted
+    return {**found, "anatomy": spec}
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``out`` that takes its name when everything in it is finished."""
+    temporary = out.with_name(f".{out.name}.writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        for folder in ("images", "labels"):
+            (temporary / folder).mkdir(parents=True)
+        yield temporary
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _said(kind: str, out: Path, plan: Path | None) -> Iterator[None]:
+    """Turn whatever an engine raises into an error that says what to do."""
+    try:
+        yield
+    except EngineError as error:
+        if plan is not None:
+            raise
+        fix = error.fix or f"fit it on training patients: equipoise sample {kind} --plan PLAN --data DIR --out {out}"
+        raise EngineError(error.message, why=error.why, fix=fix) from error
+    except EquipoiseError:
+        raise
+    except OSError as error:
+        raise WorkspaceError(
+            f"the cases cannot be written: {error}", file=out, fix="name a folder with --out that has room"
+        ) from error
+    except Exception as error:  # an engine may be anybody's plug-in
+        raise EngineError(f"engine {kind!r} failed: {type(error).__name__}: {error}") from error
+
+
+def _write_cases(cases: Iterator[Case], n: int, folder: Path, told: Told) -> tuple[list[Case], list[dict[str, Any]]]:
+    """Write cases as they are made; return those of the contact sheet and the rows of the table."""
+    first: list[Case] = []
+    rows: list[dict[str, Any]] = []
+    start = time.perf_counter()
+    told("sampling", 0, n, 0.0)
+    for case in cases:
+        rows.append(_write_case(case, folder))
+        if len(first) < MOST:  # a hundred volumes would not fit into memory
+            first.append(case)
+        told("sampling", len(rows), n, (time.perf_counter() - start) / len(rows) * (n - len(rows)))
+    if not rows:
+        raise EngineError(f"the engine made no case, {n} were asked for")
+    return first, rows
 
 
 def _parameters(settings: Sequence[str]) -> dict[str, Any]:
@@ -95,23 +178,12 @@ def _training_cases(plan: Path | None, data: Path | None) -> list[Case]:
     return part_cases(prepared.context.source, prepared.split.train)
 
 
-def _write(cases: Sequence[Case], out: Path, simulated: bool) -> None:
-    """Write everything to a temporary folder beside ``out`` and rename it."""
-    temporary = out.with_name(f".{out.name}.writing")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        for folder in ("images", "labels"):
-            (temporary / folder).mkdir(parents=True)
-        rows = [_write_case(case, temporary) for case in cases]
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        with (temporary / "index.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        contact_sheet(cases, simulated).save(temporary / "contact_sheet.png")
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _write_table(rows: Sequence[dict[str, Any]], file: Path) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with file.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.DictWriter(out, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _write_case(case: Case, folder: Path) -> dict[str, Any]:
@@ -138,25 +210,7 @@ def _write_case(case: Case, folder: Path) -> dict[str, Any]:
         "seed": origin.seed,
         "parents": json.dumps(sorted(origin.parents)),
         "licence": case.licence,
+        "modality": case.modality,
+        "scanner": case.scanner,
+        "acquisition": json.dumps(dict(case.attributes), default=str),
     }
-
-
-def contact_sheet(cases: Sequence[Case], simulated: bool = False) -> Picture.Image:
-    """Return the cases side by side with thin outlines of their labels, each marked as what it is."""
-    columns = math.ceil(math.sqrt(len(cases) * 1.4))
-    rows = math.ceil(len(cases) / columns)
-    sheet = Picture.new("RGB", (columns * CELL, rows * (CELL + 14)), (24, 24, 24))
-    draw = ImageDraw.Draw(sheet)
-    word = "simulated" if simulated else "synthetic"
-    for number, case in enumerate(cases):
-        shown = picture(case, "synthetic", {"truth": case.labels}, simulated=simulated)
-        image = Picture.open(io.BytesIO(base64.b64decode(shown.png))).convert("RGB")
-        scale = CELL / max(image.size)
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        x, y = number % columns * CELL, number // columns * (CELL + 14)
-        sheet.paste(image.resize(size, Picture.Resampling.NEAREST), (x, y))
-        for outline in shown.outlines:
-            for path in outline.paths:
-                draw.line([(x + px * scale, y + py * scale) for px, py in path], fill=OUTLINE, width=1)
-        draw.text((x + 3, y + CELL + 1), f"{word}: {case.origin.engine}"[: CELL // 7], fill=(220, 220, 220))
-    return sheet

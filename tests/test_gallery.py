@@ -1,0 +1,77 @@
+"""The gallery's script, and that what it wrote is what the repository shows."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from equipoise.core import LabelScheme
+from equipoise.core.registry import kinds, parameters
+from equipoise.core.registry import load as load_kind
+from making import blob_case
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def gallery() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gallery", ROOT / "evidence" / "gallery.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def entries() -> list[dict]:  # type: ignore[type-arg]
+    return tomllib.loads((ROOT / "evidence" / "gallery.toml").read_text(encoding="utf-8"))["modality"]
+
+
+def test_the_page_is_what_the_script_writes(gallery: ModuleType) -> None:
+    measured = json.loads((ROOT / "evidence" / "gallery.json").read_text(encoding="utf-8"))
+    assert (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8") == gallery.page(entries(), measured)
+
+
+def test_sheets_are_small_and_of_engines_that_the_list_names(gallery: ModuleType) -> None:
+    known = {gallery.slug(entry["name"]) for entry in entries()}
+    for file in (ROOT / "docs" / "gallery").iterdir():
+        assert file.stem in known
+        assert file.stat().st_size <= 150_000
+
+
+@pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry["name"])
+def test_parameters_are_those_of_the_engine(entry: dict) -> None:  # type: ignore[type-arg]
+    if entry["engine"] not in kinds("engines"):
+        pytest.skip(f"{entry['engine']} is not registered")
+    names = parameters(load_kind("engines", entry["engine"]))
+    real = entry.get("real", {})
+    for row in [*(row.get("parameters", {}) for row in entry["row"]), real.get("fitted", {}), real.get("unfitted", {})]:
+        assert set(row) <= set(names)
+    if real:
+        assert (ROOT / real["plan"]).exists()
+
+
+def test_a_sheet_is_made_to_fit(gallery: ModuleType) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (900, 900, 3), dtype=np.uint8)
+    assert len(gallery.compressed(Picture.fromarray(noise))) <= 150_000
+
+
+def test_only_named_labels_are_outlined(gallery: ModuleType) -> None:
+    case = blob_case("a")
+    assert gallery.outlined(case, ["lung"]).labels.scheme.names == ("blob",)
+    assert gallery.outlined(case, ["blob"]).labels.scheme == LabelScheme.of(["blob"])
+
+
+@pytest.mark.parametrize("words", [["--look", str(ROOT / "docs")], ["--only", "PET"]])
+def test_what_is_not_allowed_is_said(gallery: ModuleType, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    before = (ROOT / "docs" / "gallery.md").read_bytes()
+    assert gallery.main(words) == 2
+    assert "fix" in capsys.readouterr().err
+    assert (ROOT / "docs" / "gallery.md").read_bytes() == before
