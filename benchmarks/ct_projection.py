@@ -22,17 +22,21 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from equipoise.engines.parts.attenuation import add_noise
+from equipoise.engines.imaging.simulate_ct.scan import WHOLE_PATIENT, Gantry, Protocol
+from equipoise.engines.parts.beam_hardening import CtBeam
+from equipoise.engines.parts.grid import Grid
 from equipoise.engines.parts.projection import Ellipse, ParallelBeam
 
 SIZE, VIEWS = 512, 720
 PIXEL = 2 / SIZE
 ROUNDS = 5
 TARGETS = {"scikit-image": 50, "ASTRA": 20}
+SLICE_MS = 80.0
+"""CPU time of a whole noisy slice, at most."""
 # attenuation, half axes (u, v), centre (u, v), degrees; the side of the image is 2
 PHANTOM = (
     (1.0, (0.92, 0.69), (0.0, 0.0), 0),
@@ -199,17 +203,31 @@ def measure(peers: list[Peer]) -> list[Measured]:
     ]
 
 
-def chain_seconds(batch: int = 8) -> float:
-    """Return the median time of a noisy slice: projection, noise, reconstruction of a batch."""
-    beam = ParallelBeam(SIZE, VIEWS, 300 / SIZE)
-    images = np.stack([rasterise(head()) * 0.02] * batch)
-    rng = np.random.default_rng(0)
+def slice_seconds() -> dict[str, float]:
+    """Return the median CPU time of a noisy slice in HU, by scanner: attenuation, projection, noise, FBP.
 
-    def chain() -> np.ndarray:
-        return beam.fbp(add_noise(beam.project(images), 2e5, 10, rng), "soft", 0.7)
-
-    chain()
-    return float(np.median([seconds(chain) for _ in range(ROUNDS)])) / batch
+    Photons, views and filter are those of the comparison above; the scene is one of HU in a patient, as the engine
+    `simulate-ct` hands it over. Only the plain scanner has a target: the others do more.
+    """
+    grid = Grid((SIZE, SIZE, 1), (300 / SIZE, 300 / SIZE, 3.0))
+    scene = (rasterise(head())[:, :, None] * 1000 - 1000).astype(np.float32)
+    protocol = Protocol("soft", 0.7, 1e8, 0.3)
+    plain = Gantry(VIEWS, 10.0, (170.0, 115.0), 70.0, 0.5)
+    tube = CtBeam(70.0, 120.0, bowtie_mm=200.0)
+    gantries = {
+        "parallel, one energy": plain,
+        "parallel, 120 kV, bow-tie": replace(plain, beam=tube),
+        "fan, 120 kV, bow-tie": replace(plain, beam=tube, source_mm=570.0),
+    }
+    found = {}
+    for name, gantry in gantries.items():
+        times = []
+        for k in range(ROUNDS + 1):
+            rng, start = np.random.default_rng(k), time.process_time()
+            gantry.scan(scene, grid, protocol, rng, WHOLE_PATIENT)
+            times.append(time.process_time() - start)
+        found[name] = float(np.median(times[1:]))
+    return found
 
 
 def main() -> int:
@@ -234,7 +252,12 @@ def main() -> int:
             missed.append(f"{ratio:.0f}x {row.name}, target {target}x")
     missed += [f"image error above that of {x.name}" for x in others if mine.image_error > x.image_error]
     missed += [f"sinogram error above that of {x.name}" for x in others if mine.sinogram_error > x.sinogram_error]
-    print(f"\nnoisy slice, whole chain, batch of 8: {chain_seconds():.4f} s a slice")
+    print("\nwhole noisy slice in HU, ms of CPU")
+    slices = slice_seconds()
+    for name, took in slices.items():
+        print(f"{name:28}{1000 * took:8.1f}")
+    plain = 1000 * next(iter(slices.values()))
+    missed += [f"noisy slice {plain:.0f} ms, target {SLICE_MS:.0f} ms"] if plain > SLICE_MS else []
     print("missed: " + "; ".join(missed) if missed else "every target met")
     return 1 if missed else 0
 

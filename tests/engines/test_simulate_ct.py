@@ -13,7 +13,7 @@ from scipy.stats import chi2
 from equipoise.core import Case, Engine, Geometry, Image, LabelMap, LabelScheme, rng_for
 from equipoise.core.registry import canonical, make, parameters, spec_of
 from equipoise.engines.anatomy.phantom import Phantom
-from equipoise.engines.imaging.simulate_ct import SimulateCT, engine, learned, likeness
+from equipoise.engines.imaging.simulate_ct import SimulateCT, engine, learned, learned_tissue, likeness
 from equipoise.engines.imaging.simulate_ct.scan import Protocol
 from equipoise.errors import DataError, EngineError, EquipoiseError, GeometryMismatchError, LabelError, PlanError
 from equipoise.testing.anatomy_contract import lesion_cases
@@ -233,7 +233,46 @@ CHANGES: dict[str, object] = {
     "modulation": 0.0,
     "anatomy": {"kind": "phantom", "diameter_mm": 20.0},
     "learn": False,
+    "around": "soft tissue",
+    "couch": False,
+    "contrast_hu": (150.0, 250.0),
+    "tissue": "drawn",
+    "scanner": "older scanner",
+    "kvp": 100.0,
+    "water_correction": False,
+    "bowtie_mm": 120.0,
+    "geometry": "fan",
+    "source_mm": 300.0,
+    "thickness_mm": 8.0,
+    "motion_mm": (3.0, 6.0),
+    "metal": 1.0,
+    "metal_mm": (15.0, 20.0),
+    "metal_kind": "iron",
+    "drift_hu": 30.0,
+    "stored": (-1100.0, 400.0),
+    "pixel_mm": 1.4,
 }
+BASES: dict[str, dict[str, object]] = {
+    "water_correction": {"kvp": 120.0},
+    "source_mm": {"geometry": "fan"},
+    "metal_mm": {"metal": 1.0},
+    "metal_kind": {"metal": 1.0},
+    "tissue": {"anatomy": "warped"},
+    "pixel_mm": {"pixel_mm": 0.7},
+}
+"""What a parameter needs beside it to have an effect."""
+
+
+def slab() -> LabelMap:
+    """A body in air, with room for a couch below."""
+    x = (np.arange(64) - 31.5) * 4.0
+    body = np.hypot(x[:, None] / 110, (x + 30) / 70) <= 1
+    grid = Geometry((64, 64, 1), np.diag([-4.0, -4.0, 3.0, 1.0]))
+    return LabelMap.on(grid, body[None, ..., None].astype(np.uint8), LabelScheme.of(["body"]))
+
+
+GIVEN: dict[str, list[LabelMap]] = {"couch": [slab()], "pixel_mm": [replace(disc(), affine=np.eye(4), unit="px")]}
+"""Label maps in which a parameter has an effect, where those of the default anatomy do not do."""
 
 
 def test_every_parameter_is_in_the_table() -> None:
@@ -244,11 +283,14 @@ def test_every_parameter_is_in_the_table() -> None:
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_parameter_changes_the_picture(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     base = SimulateCT(kernels=("soft",), part_solid=0.05, ground_glass=0.05, fed=0.0, pleural=0.0)
+    base = replace(base, **BASES.get(name, {}))  # type: ignore[arg-type]
     changed = replace(base, **{name: CHANGES[name]})  # type: ignore[arg-type]
-    if name == "learn":
+    if name in ("learn", "tissue"):
         monkeypatch.setattr(likeness, "LIBRARY", 12)
+        monkeypatch.setattr(learned_tissue, "MOST_CASES", 1)
         base, changed = (e.fit(scans(3), rng_for(0, "fit")) for e in (base, changed))
-    pairs = zip(*(list(e.sample(3, rng_for(4, "change"))) for e in (base, changed)), strict=True)
+    given = GIVEN.get(name)
+    pairs = zip(*(list(e.sample(3, rng_for(4, "change"), given)) for e in (base, changed)), strict=True)
     # Whole HU are stored: rounding alone makes up 0.4 HU rms.
     rms = [float(np.sqrt(np.mean((a.image.array - b.image.array) ** 2))) for a, b in pairs]
     assert max(rms) > 1
@@ -575,8 +617,8 @@ def test_unknown_labels_and_unusable_cases_are_refused_with_the_fix() -> None:
         ({"hu": {"nodule": [0.0, -1.0]}}, "hu.nodule"),
         ({"kernels": ("soft", "sharpe")}, "Did you mean 'sharp'"),
         ({"kernels": ()}, "kernels"),
-        ({"photons": (2.0, 1.0)}, "photons must be a range"),
-        ({"cutoff": (0.0, 1.0)}, "cutoff must be a range"),
+        ({"photons": (2.0, 1.0)}, r"photons = \(2.0, 1.0\) is not a range"),
+        ({"cutoff": (0.0, 1.0)}, r"cutoff = \(0.0, 1.0\) is not a range"),
         ({"part_solid": 0.7, "ground_glass": 0.7}, "not exceed 1"),
         ({"fed": 2.0}, "fed"),
         ({"vessels": -1.0}, "vessels"),
@@ -584,8 +626,23 @@ def test_unknown_labels_and_unusable_cases_are_refused_with_the_fix() -> None:
         ({"body_mm": (10.0, 10.0)}, "body_mm"),
         ({"kev": 10.0}, "keV"),
         ({"planes": 0}, "planes"),
-        ({"blur_mm": (0.5, 0.1)}, "blur_mm must be a range"),
+        ({"blur_mm": (0.5, 0.1)}, r"blur_mm = \(0.5, 0.1\) is not a range"),
         ({"modulation": 1.5}, "modulation"),
+        ({"views": 0}, "views = 0 is not possible; legal: 8 to 20000"),
+        ({"photons": (-1e6, 1e6)}, "photons .* legal: within 1 to 1e"),
+        ({"kvp": 20.0}, "kvp = 20.0 is not possible; legal: 60 to 150 kV"),
+        ({"scanner": "chest, standard doze"}, "Did you mean 'chest, standard dose'"),
+        ({"geometry": "cone"}, "geometry = 'cone' is not known"),
+        ({"metal_kind": "gold"}, "metal_kind"),
+        ({"metal": 1.2}, "metal = 1.2"),
+        ({"around": "water"}, "around"),
+        ({"tissue": "lerned"}, "Did you mean 'learned'"),
+        ({"stored": (250.0, -1250.0)}, "stored"),
+        ({"stored": (0.0, 3.0)}, "span 10 HU"),
+        ({"thickness_mm": 0.0}, "thickness_mm = 0.0 is not possible; legal: 0.1 to 50 mm"),
+        ({"source_mm": 50.0}, "source_mm"),
+        ({"motion_mm": (5.0, 1.0)}, "motion_mm"),
+        ({"pixel_mm": 0.0}, "pixel_mm"),
         ({"anatomy": 3}, "anatomy must be a kind"),
         ({"anatomy": "phantum"}, "Did you mean 'phantom'"),
         ({"anatomy": {"kind": "phantom", "sise": 3}}, "Did you mean 'size'"),

@@ -82,14 +82,24 @@ def add_noise(
     require(bool((flux > 0).all()), f"photons must be above 0, got {np.min(flux)}")
     require(electronic_sd >= 0, f"electronic_sd must be 0 or more photons, got {electronic_sd}")
     require_finite(clean, "sinogram")
-    mean = flux * np.exp(-clean)
-    z = rng.standard_normal(mean.shape, np.float32)
-    counts = mean + z * np.sqrt(mean) + (z * z - 1) / 6
-    few = mean < EXACT_POISSON_BELOW
-    counts[few] = rng.poisson(mean[few])
+    counts = rng.standard_normal(clean.shape, np.float32)
+    sent = np.broadcast_to(flux, clean.shape)
+    # Slice by slice, so that a volume needs no more than its counts beside itself.
+    slices = range(len(clean)) if clean.ndim > 2 else (...,)
+    for k in slices:
+        mean = sent[k] * np.exp(-clean[k])
+        z = counts[k]
+        counts[k] = mean + z * np.sqrt(mean) + (z * z - 1) / 6
+    for k in slices:
+        mean = sent[k] * np.exp(-clean[k])
+        few = mean < EXACT_POISSON_BELOW
+        counts[k][few] = rng.poisson(mean[few])
     if electronic_sd > 0:
-        counts += np.float32(electronic_sd) * rng.standard_normal(mean.shape, np.float32)
-    return np.log(flux / np.maximum(counts, np.float32(0.5)))
+        for k in slices:
+            counts[k] += np.float32(electronic_sd) * rng.standard_normal(clean[k].shape, np.float32)
+    np.maximum(counts, np.float32(0.5), out=counts)
+    np.divide(sent, counts, out=counts)
+    return np.log(counts, out=counts)
 
 
 def require(good: bool, message: str) -> None:

@@ -1,51 +1,80 @@
-"""Kind ``simulate-ct``: a CT scan of any label map, with lung where nothing is labelled."""
+"""Kind ``simulate-ct``: a CT scan of any label map, with lung, soft tissue or air where nothing is labelled."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import cycle, islice
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from equipoise.core import Case, Image, LabelMap, Origin
-from equipoise.core.registry import canonical, make, spec_of
+from equipoise.core import Case, Image, LabelMap
+from equipoise.core.registry import make
+from equipoise.engines.imaging.simulate_ct.acquisition import Ranges, attributes_of
+from equipoise.engines.imaging.simulate_ct.artefacts import Implant, draw_implants
+from equipoise.engines.imaging.simulate_ct.body import BodyModel
+from equipoise.engines.imaging.simulate_ct.grey import Export
+from equipoise.engines.imaging.simulate_ct.hounsfield import density_of, surroundings_of
 from equipoise.engines.imaging.simulate_ct.learned import Learned, learn_from
+from equipoise.engines.imaging.simulate_ct.learned_tissue import LearnedTissue, learn_tissue
 from equipoise.engines.imaging.simulate_ct.likeness import Setting
-from equipoise.engines.imaging.simulate_ct.scan import Gantry, Protocol
-from equipoise.engines.imaging.simulate_ct.scene import DENSITIES, Tissues, draw_scene
-from equipoise.engines.parts.attenuation import require
-from equipoise.engines.parts.grid import Grid
-from equipoise.engines.parts.kernels import KERNELS, kernel_mtf
+from equipoise.engines.imaging.simulate_ct.limits import require_parameters, require_renderable
+from equipoise.engines.imaging.simulate_ct.patient import (
+    Patient,
+    body_patient,
+    learned_patient,
+    lung_patient,
+    picture_patient,
+)
+from equipoise.engines.imaging.simulate_ct.scan import LUNG_PIECE, Gantry, Protocol
+from equipoise.engines.imaging.simulate_ct.scene import TABLE_HU, Tissues
+from equipoise.engines.parts.beam_hardening import CtBeam
 from equipoise.engines.parts.lung import LungModel
-from equipoise.errors import DataError, EngineError, GeometryMismatchError, LabelError, did_you_mean
+from equipoise.engines.parts.placement import Placement
+from equipoise.engines.parts.rendering import Rendered, render_cases
 
 
 @dataclass(frozen=True)
 class SimulateCT:
-    """CT slices and volumes of the lung around labelled structures, by attenuation, projection, noise and FBP.
+    """CT slices and volumes of any label map, by attenuation, projection, noise and FBP.
 
-    A structure gets its HU from the table; what nobody labelled is drawn: parenchyma, vessel trees, chest wall. Where
-    ``"lung"`` is a label, the lung is there and soft tissue elsewhere; where ``"vessel"`` or ``"chest wall"`` is one,
-    none is drawn besides. The truth is the label map as given.
+    Structures get their HU from tables by their label's name. What lies around them depends on what is labelled: a map
+    of a whole body (`torso`, `head`) lies in air, on a couch; organs of the belly or the brain lie in soft tissue; all
+    else in lung, whose parenchyma, vessel trees and chest wall are drawn. There, where ``"lung"`` is a label, the lung
+    is there and soft tissue elsewhere; where ``"vessel"`` or ``"chest wall"`` is one, none is drawn besides. The truth
+    is the label map as given.
+
+    With anatomies that lay training cases' maps (`real`, `warped`), all tissue is drawn from what `fit` has learned of
+    the training images, labelled or not; structures that they do not show are painted into it.
 
     Parameters
     ----------
     hu
-        ``[mean, standard deviation between cases]`` in HU of a structure by its label's name: added to `DENSITIES`, or
+        ``[mean, standard deviation between cases]`` in HU of a structure by its label's name: added to the tables, or
         instead of an entry there. ``"lung"``, ``"vessel"`` and ``"ground-glass nodule"`` are used even where they are
         no labels.
     part_solid, ground_glass
         Shares of the objects labelled ``"nodule"`` that are so; the others are solid.
     inner_sd
-        Texture within a structure, in HU.
+        Texture within a structure that no table of whole bodies knows, in HU.
     margin_mm
         Standard deviation of the Gaussian that blurs a structure's margin, beside the scanner's own blur.
     lung_sd
         Texture of the parenchyma, in HU.
     vessels, pleural, wall_mm, fed
         Of what is drawn around: see `LungModel`.
+    around
+        What lies around the labels, ``"lung"``, ``"soft tissue"`` or ``"air"``, instead of what they suggest.
+    couch
+        Whether the patient lies on a couch, where the picture shows it.
+    contrast_hu
+        Range of what contrast medium adds to blood; organs take their share of it (portal-venous phase).
+    tissue
+        ``"learned"`` draws all tissue from the training images, ``"drawn"`` none, ``"auto"`` where a training case's
+        map was laid, or a label has no other density.
+    scanner
+        A profile of `SCANNERS`, or ``"any"``: it sets tube, bow-tie filter, fan geometry and slice thickness, and in
+        place of what a fit has learned or the ranges here, kernel, dose and blur. ``None`` takes the ranges here.
     kernels
         Reconstruction kernels, one drawn per case.
     cutoff
@@ -56,6 +85,31 @@ class SimulateCT:
         Range of the blur by focal spot, detector and motion, uniform, see `Protocol`.
     electronic_sd, views, body_mm, kev, modulation
         Of the scanner: see `Gantry`.
+    kvp
+        Tube voltage in kV; ``None`` is a beam of ``kev`` alone. Patients are then made of water, bone and metal.
+    water_correction
+        Whether the hardening of the spectrum by water is undone; if not, water of 200 mm is calibrated to 0 HU.
+    bowtie_mm
+        Radius of the water cylinder that a bow-tie filter evens out; 0 is no filter.
+    geometry
+        ``"parallel"``, or ``"fan"``, whose rays are rebinned.
+    source_mm
+        From the focal spot to the axis of a fan.
+    thickness_mm
+        Of slices, where it differs from their distance: photons through neighbours add up.
+    motion_mm
+        Range of how far the patient moves during the scan.
+    metal
+        Share of cases with metal implants.
+    metal_mm, metal_kind
+        Range of their width, and ``"titanium"`` or ``"iron"``.
+    drift_hu
+        Standard deviation between cases of what water is shown as; scanners are serviced beyond 4 HU.
+    stored
+        HU that the grey values 0 and 255 of 8-bit exports stand for, such as ``[-1250, 250]``; pictures are read and
+        written so. ``None`` where images hold HU.
+    pixel_mm
+        Size of a pixel of pictures that state none (unit "px"); their slices are 5 mm thick, or ``thickness_mm``.
     planes
         Most planes that a slice is averaged from, for the parts that are drawn (partial volume of vessels).
     anatomy
@@ -68,7 +122,8 @@ class SimulateCT:
     Notes
     -----
     A slice of 96² takes about 20 ms on one thread, a fit of slices 3 to 8 s for 2 to 50 cases. Overlapping labels: the
-    later one in the scheme lies on top.
+    later one in the scheme lies on top. Contrast medium hardens a beam as bone of its HU would. Motion is that of the
+    whole patient in the slice's plane.
 
     References
     ----------
@@ -80,7 +135,7 @@ class SimulateCT:
     kind: ClassVar[str] = "simulate-ct"
     dimensions: ClassVar[tuple[int, ...]] = (2, 3)
     modalities: ClassVar[tuple[str, ...]] = ("CT",)
-    needs: ClassVar[str] = "Nothing, or annotated lung CT in HU and mm with square pixels to learn from."
+    needs: ClassVar[str] = "Nothing, or annotated CT in HU, or in grey values of stated HU, to learn from."
     renders_labels: ClassVar[bool] = True
     simulates: ClassVar[bool] = True
 
@@ -94,6 +149,11 @@ class SimulateCT:
     pleural: float = 0.2
     wall_mm: float = 30.0
     fed: float = 0.35
+    around: Literal["lung", "soft tissue", "air"] | None = None
+    couch: bool = True
+    contrast_hu: tuple[float, float] = (0.0, 0.0)
+    tissue: Literal["auto", "drawn", "learned"] = "auto"
+    scanner: str | None = None
     kernels: tuple[str, ...] = ("soft", "sharp")
     cutoff: tuple[float, float] = (0.6, 0.85)
     photons: tuple[float, float] = (6e6, 1e8)
@@ -103,6 +163,19 @@ class SimulateCT:
     body_mm: tuple[float, float] = (170.0, 115.0)
     kev: float = 70.0
     modulation: float = 0.5
+    kvp: float | None = None
+    water_correction: bool = True
+    bowtie_mm: float = 0.0
+    geometry: Literal["parallel", "fan"] = "parallel"
+    source_mm: float = 570.0
+    thickness_mm: float | None = None
+    motion_mm: tuple[float, float] = (0.0, 0.0)
+    metal: float = 0.0
+    metal_mm: tuple[float, float] = (3.0, 8.0)
+    metal_kind: str = "titanium"
+    drift_hu: float = 0.0
+    stored: tuple[float, float] | None = None
+    pixel_mm: float | None = None
     planes: int = 3
     anatomy: dict[str, Any] | str = "phantom"
     learn: bool = True
@@ -110,32 +183,7 @@ class SimulateCT:
     _anatomy: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        require(isinstance(self.hu, Mapping), f"hu must be a table of label = [mean, sd] in HU, got {self.hu!r}")
-        for name, pair in self.hu.items():
-            good = isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(x, (int, float)) for x in pair)
-            require(
-                good and bool(np.isfinite(pair).all()) and pair[1] >= 0, f"hu.{name} must be [mean, sd], got {pair!r}"
-            )
-        for name in ("part_solid", "ground_glass", "pleural", "fed", "modulation"):
-            require(0 <= getattr(self, name) <= 1, f"{name} must lie between 0 and 1, got {getattr(self, name)}")
-        require(self.part_solid + self.ground_glass <= 1, "part_solid and ground_glass must not exceed 1 together")
-        for name in ("inner_sd", "margin_mm", "lung_sd", "vessels", "wall_mm", "electronic_sd"):
-            require(getattr(self, name) >= 0, f"{name} must be 0 or more, got {getattr(self, name)}")
-        for name in ("cutoff", "photons"):
-            low, high = getattr(self, name)
-            require(0 < low <= high, f"{name} must be a range [low, high] above 0, got {(low, high)}")
-        require(len(self.kernels) > 0, f"kernels must name at least one of {KERNELS}")
-        for kernel in self.kernels:
-            kernel_mtf(kernel, 0.0, 1.0)  # refuses an unknown name
-        require(self.views is None or self.views >= 8, f"views must be at least 8, got {self.views}")
-        require(min(self.body_mm) >= 40, f"body_mm must be at least 40 mm, got {self.body_mm}")
-        require(30 <= self.kev <= 150, f"kev must lie between 30 and 150 keV, got {self.kev}")
-        require(self.planes >= 1, f"planes must be at least 1, got {self.planes}")
-        low, high = self.blur_mm
-        require(0 <= low <= high, f"blur_mm must be a range [low, high] of 0 mm or more, got {self.blur_mm}")
-        good = isinstance(self.anatomy, (str, Mapping))
-        require(good, f'anatomy must be a kind or a table such as {{kind = "phantom"}}, got {self.anatomy!r}')
-        make("anatomies", self.anatomy)  # refuses what cannot be made now, not after hours
+        require_parameters(self)
 
     @property
     def parents(self) -> frozenset[str]:
@@ -147,7 +195,7 @@ class SimulateCT:
         return self._learned.parents if self._learned else frozenset()
 
     def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> SimulateCT:
-        """Return an engine whose imaging has learned from CT cases in HU if ``learn`` is on, and whose anatomy may.
+        """Return an engine whose imaging has learned from CT cases if ``learn`` is on, and whose anatomy may.
 
         Densities are read off the objects, corrected for the blur at their margins. Kernel, dose, blur, texture and
         vessels cannot be read off an image: pieces of the training cases are simulated with many settings, and each
@@ -159,9 +207,18 @@ class SimulateCT:
             If there is no case, an image is not in HU, or the anatomy cannot learn from the label maps.
         """
         pictures, shapes = rng.spawn(2)  # what one half learns does not shift the other's draws
-        learned = learn_from(cases, self._simulated, self.margin_mm, pictures) if self.learn else None
-        anatomy = make("anatomies", self.anatomy).fit(cases, shapes)
-        return replace(self, _learned=learned, _anatomy=anatomy)
+        anatomy = make("anatomies", self.anatomy)
+        learned = None
+        if self.learn:
+            known = [self._export.case(case) for case in cases]
+            laid = self.tissue == "learned" or (self.tissue == "auto" and hasattr(anatomy, "draw_placed"))
+            if laid:
+                tissue, settings = learn_tissue(known, self._scanned, pictures)
+                learned = Learned(tissue.model.parents, {}, {}, None, None, None, settings, tissue)
+            else:
+                learned = learn_from(known, self._simulated, self.margin_mm, pictures)
+            learned = replace(learned, channels=cases[0].image.channels)
+        return replace(self, _learned=learned, _anatomy=anatomy.fit(cases, shapes))
 
     def sample(self, n: int, rng: np.random.Generator, labels: Sequence[LabelMap] | None = None) -> Iterator[Case]:
         """Return an iterator of ``n`` cases: of the given label maps in turn, or of maps that the anatomy draws.
@@ -179,40 +236,13 @@ class SimulateCT:
         GeometryMismatchError
             If a grid has no mm, or no square pixels.
         """
-        if labels is not None and not len(labels):
-            raise DataError("simulate-ct got an empty list of label maps", fix="give at least one, or None for its own")
-        (shapes,) = rng.spawn(1)  # before the cases' streams, which are then the same whoever draws the maps
-        if labels is not None:
-            return self._render_all(n, islice(cycle(labels), n), self._seen, rng)
-        anatomy = self._anatomy or make("anatomies", self.anatomy)
-        return self._render_all(n, anatomy.draw(n, shapes), self._seen | anatomy.parents, rng)
-
-    def _render_all(
-        self, n: int, maps: Iterator[LabelMap], parents: frozenset[str], rng: np.random.Generator
-    ) -> Iterator[Case]:
-        spec = canonical(spec_of(self))
-        for index in range(n):
-            (stream,) = rng.spawn(1)
-            truth = next(maps, None)
-            if truth is None:
-                raise EngineError(f"anatomy {self.anatomy!r} drew {index} label maps, {n} were asked for")
-            key = f"{stream.integers(2**63):016x}"
-            protocol, lung = self._setting(stream)
-            yield Case(
-                id=f"{self.kind}-{key}",
-                patient=f"synthetic-{self.kind}-{key}",
-                image=self.render(truth, stream, protocol, lung),
-                truth=truth,
-                origin=Origin("synthetic", self.kind, spec, key, parents),
-                scanner=f"simulated, {protocol.kernel} kernel",
-                modality="CT",
-                attributes={"kernel": protocol.kernel, "cutoff": protocol.cutoff, "photons": protocol.photons},
-            )
+        anatomy = None if labels is not None else self._anatomy or make("anatomies", self.anatomy)
+        return render_cases(self, n, rng, labels, anatomy, self._seen, self._rendered)
 
     def render(
         self, labels: LabelMap, rng: np.random.Generator, protocol: Protocol, lung: LungModel | None = None
     ) -> Image:
-        """Return the scan of one label map with a given protocol, HU, on the label map's grid.
+        """Return the scan of one label map with a given protocol, in HU, on the label map's grid.
 
         Parameters
         ----------
@@ -222,27 +252,101 @@ class SimulateCT:
         lung = lung or self._lung(self.lung_sd, self.vessels)
         return self._shown(labels, self._tissues(self._learned), protocol, lung, rng)
 
+    def _rendered(self, labels: LabelMap, placement: Placement | None, rng: np.random.Generator) -> Rendered:
+        """Return a case of a label map, scanned as the profile, the ranges or the training images say."""
+        learned = self._learned
+        drawn = self._ranges.draw(learned.settings if learned else (), rng)
+        grid, setting = self._export.labels(labels), drawn.setting
+        anatomy, noise = rng.spawn(2)  # the dose changes the noise, not the patient
+        spoils, metal, medium = noise.spawn(3)
+        contrast = float(medium.uniform(*self.contrast_hu)) if self.contrast_hu[1] else 0.0
+        protocol = self._ranges.spoiled(drawn.protocol(grid.geometry.shape[2]), spoils)
+        tissues = self._tissues(learned, contrast)
+        laid = self._laid(grid, placement, tissues)
+        if laid is None:
+            lung = self._lung(setting.texture_hu, setting.vessels, learned)
+            patient = self._patient(grid, tissues, lung, anatomy)
+        else:
+            require_renderable(grid, {*tissues.known, *laid.model.scheme_names})
+            patient = learned_patient(grid, placement, laid, tissues, setting.texture_hu, anatomy)
+        if patient.around != LUNG_PIECE:
+            protocol = protocol.fitting(grid.spacing[0])
+        implants = self._implants(patient, metal)
+        shown = drawn.gantry.scan(patient.scene, patient.grid, protocol, noise, patient.around, implants)
+        told = attributes_of(protocol, drawn.gantry)
+        told |= {"contrast_hu": round(contrast, 1)} if contrast else {}
+        told |= {"metal": f"{len(implants)} x {self.metal_kind}"} if implants else {}
+        channels = learned.channels if learned else 1
+        image = self._export.image(patient.cropped(shown, grid.geometry.shape), labels.geometry, channels)
+        return Rendered(image, labels, drawn.scanner, told)
+
     def _shown(
         self, labels: LabelMap, tissues: Tissues, protocol: Protocol, lung: LungModel, rng: np.random.Generator
     ) -> Image:
-        """Render a label map in the middle of a square whose inscribed circle holds it."""
-        _require_renderable(labels, tissues.known)
-        i, j, slices = labels.geometry.shape
-        n = 2 * int(np.ceil((np.hypot(i, j) + 8) / 2))
-        start = ((n - i) // 2, (n - j) // 2)
-        pixel, _, thickness = labels.spacing
-        grid = Grid((n, n, slices), (pixel, pixel, thickness))
-        wide = ((start[0], n - i - start[0]), (start[1], n - j - start[1]), (0, 0))
-        instances = {name: np.pad(labels.instances(name), wide) for name in labels.scheme.names}
-        anatomy, noise = rng.spawn(2)  # the dose changes the noise, not the patient
-        scene = draw_scene(instances, grid, tissues, lung, self.planes, anatomy)
-        shown = Gantry(self.views, self.electronic_sd, self.body_mm, self.kev, self.modulation).scan(
-            scene, grid, protocol, noise
-        )
-        return Image.on(labels.geometry, shown[start[0] : start[0] + i, start[1] : start[1] + j][None].copy())
+        """Render a label map in mm with a given protocol."""
+        anatomy, noise = rng.spawn(2)
+        patient = self._patient(labels, tissues, lung, anatomy)
+        shown = self._gantry.scan(patient.scene, patient.grid, protocol, noise, patient.around)
+        return Image.on(labels.geometry, patient.cropped(shown, labels.geometry.shape)[None])
 
-    def _tissues(self, learned: Learned | None) -> Tissues:
-        prior = Tissues({**DENSITIES, **self.hu}, self.inner_sd, self.margin_mm, self.part_solid, self.ground_glass)
+    def _simulated(self, learned: Learned, labels: LabelMap, setting: Setting, rng: np.random.Generator) -> Image:
+        """Render a training case's label map with densities already learned, to compare the case's image with."""
+        lung = self._lung(setting.texture_hu, setting.vessels, learned)
+        return self._shown(labels, self._tissues(learned), setting.protocol, lung, rng)
+
+    def _scanned(self, scene: np.ndarray, labels: LabelMap, protocol: Protocol, rng: np.random.Generator) -> Image:
+        """Scan a given scene on a label map's grid."""
+        patient = picture_patient(scene, labels)
+        shown = self._gantry.scan(patient.scene, patient.grid, protocol, rng, patient.around)
+        return Image.on(labels.geometry, patient.cropped(shown, labels.geometry.shape)[None])
+
+    def _patient(self, labels: LabelMap, tissues: Tissues, lung: LungModel, rng: np.random.Generator) -> Patient:
+        """Draw what the tables say about a label map, and what lies around."""
+        require_renderable(labels, tissues.known)
+        names = labels.scheme.names
+        around = self.around or surroundings_of(names)
+        if around == "lung":
+            return lung_patient(labels, tissues, lung, self.planes, rng)
+        densities = {name: density_of(name, *tissues.mean_and_sd(name), self.inner_sd) for name in names}
+        back = -1 if labels.affine[1, 1] > 0 else 1
+        model = BodyModel(densities, tissues.margin_mm, lung.texture_hu, around, self.couch, back)
+        return body_patient(labels, tissues, model, rng)
+
+    def _laid(self, labels: LabelMap, placement: Placement | None, tissues: Tissues) -> LearnedTissue | None:
+        """Return the tissue that was learned, if this map is to be drawn with it."""
+        tissue = self._learned.tissue if self._learned else None
+        names = set(labels.scheme.names)
+        if tissue is None or self.tissue == "drawn" or not set(tissue.model.scheme_names) <= names:
+            return None
+        wanted = self.tissue == "learned" or placement is not None or not names <= tissues.known
+        return tissue if wanted else None
+
+    def _implants(self, patient: Patient, rng: np.random.Generator) -> tuple[Implant, ...]:
+        if not self.metal or rng.random() >= self.metal:
+            return ()
+        return draw_implants(patient.scene, patient.grid, patient.free, self.metal_mm, self.metal_kind, rng)
+
+    @property
+    def _export(self) -> Export:
+        return Export(self.stored, self.pixel_mm, self.thickness_mm)
+
+    @property
+    def _gantry(self) -> Gantry:
+        plain = self.kvp is None and not self.bowtie_mm
+        beam = None if plain else CtBeam(self.kev, self.kvp, bowtie_mm=self.bowtie_mm)
+        source = self.source_mm if self.geometry == "fan" else None
+        body = self.views, self.electronic_sd, self.body_mm, self.kev, self.modulation
+        return Gantry(*body, beam, self.water_correction, source)
+
+    @property
+    def _ranges(self) -> Ranges:
+        how = self.kernels, self.cutoff, self.photons, self.blur_mm
+        lung, slices = (self.lung_sd, self.vessels), (self.thickness_mm, self.motion_mm)
+        return Ranges(self.scanner, *how, *lung, *slices, self.drift_hu, self._gantry)
+
+    def _tissues(self, learned: Learned | None, contrast: float = 0.0) -> Tissues:
+        shares = self.part_solid, self.ground_glass
+        prior = Tissues({**TABLE_HU, **self.hu}, self.inner_sd, self.margin_mm, *shares).enhanced(contrast)
         if learned is None:
             return prior
         margin_mm = self.margin_mm if learned.margin_mm is None else learned.margin_mm
@@ -253,39 +357,6 @@ class SimulateCT:
         pleural = self.pleural if learned is None or learned.pleural is None else learned.pleural
         wall_mm = self.wall_mm if learned is None or learned.wall_mm is None else learned.wall_mm
         return LungModel(texture_hu, vessels, pleural, wall_mm, self.fed)
-
-    def _setting(self, rng: np.random.Generator) -> tuple[Protocol, LungModel]:
-        """Draw how a case is scanned and its lung: like one of the training images, or from the prior."""
-        if self._learned:
-            found = self._learned.settings[int(rng.integers(len(self._learned.settings)))]
-            return found.protocol, self._lung(found.texture_hu, found.vessels, self._learned)
-        low, high = np.log(self.photons)
-        kernel = self.kernels[int(rng.integers(len(self.kernels)))]
-        cutoff, photons = float(rng.uniform(*self.cutoff)), float(np.exp(rng.uniform(low, high)))
-        return Protocol(kernel, cutoff, photons, float(rng.uniform(*self.blur_mm))), self._lung(
-            self.lung_sd, self.vessels
-        )
-
-    def _simulated(self, learned: Learned, labels: LabelMap, setting: Setting, rng: np.random.Generator) -> Image:
-        """Render a training case's label map with densities already learned, to compare the case's image with."""
-        lung = self._lung(setting.texture_hu, setting.vessels, learned)
-        return self._shown(labels, self._tissues(learned), setting.protocol, lung, rng)
-
-
-def _require_renderable(labels: LabelMap, known: frozenset[str]) -> None:
-    """Raise unless pixels are square and in mm, and every label's density is known."""
-    geometry = labels.geometry
-    if geometry.unit != "mm" or abs(geometry.spacing[0] / geometry.spacing[1] - 1) > 0.01:
-        raise GeometryMismatchError(
-            f"simulate-ct needs square pixels of known size, got {geometry.spacing} {geometry.unit}",
-            fix="give the images' spacing in mm, and resample to square pixels",
-        )
-    for name in labels.scheme.names:
-        if name not in known:
-            raise LabelError(
-                f"simulate-ct does not know how dense {name!r} is.{did_you_mean(name, known)}",
-                fix=f"fit the engine on cases with this label, or state it: hu = {{{name!r} = [mean, sd], ...}}",
-            )
 
 
 __all__ = ["SimulateCT"]

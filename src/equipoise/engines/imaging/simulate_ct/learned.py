@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from equipoise.core import Case, Image, LabelMap
+from equipoise.engines.imaging.simulate_ct.learned_tissue import LearnedTissue
 from equipoise.engines.imaging.simulate_ct.likeness import (
     LUNG_BELOW_HU,
     NEAREST,
@@ -52,6 +53,10 @@ class Learned:
         Blur of the objects' margins, beside the scanner's; ``None`` where there is no object.
     settings
         How scans that resemble the training images were made.
+    tissue
+        What all tissue looks like, where the anatomy lays training cases' maps.
+    channels
+        Of the training pictures.
     """
 
     parents: frozenset[str]
@@ -61,6 +66,8 @@ class Learned:
     wall_mm: float | None
     margin_mm: float | None
     settings: tuple[Setting, ...]
+    tissue: LearnedTissue | None = None
+    channels: int = 1
 
 
 Simulate = Callable[[Learned, LabelMap, Setting, np.random.Generator], Image]
@@ -235,5 +242,6 @@ def _require_hu(case: Case) -> None:
             f"case {case.id!r} is no lung CT in HU: {case.image.channels} channel(s), values {low:.0f} to {high:.0f}",
             file=case.file,
             why="densities in HU cannot be learned from pictures that were windowed or rescaled",
-            fix="read the DICOM or NIfTI original, or set learn = false to simulate without fitting",
+            fix="read the DICOM or NIfTI original, say what the grey values 0 and 255 stand for, such as "
+            "stored = [-1250, 250], or set learn = false to simulate without fitting",
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import ndimage
 
+from equipoise.engines.imaging.simulate_ct.hounsfield import ENHANCES, STRUCTURES_HU
 from equipoise.engines.parts.chest_wall import AIR_HU, FAT_HU, MUSCLE_HU
 from equipoise.engines.parts.grid import Grid, power_law
 from equipoise.engines.parts.lung import LungModel, Surroundings
@@ -30,6 +31,13 @@ DENSITIES: Mapping[str, tuple[float, float]] = {
 
 Solid nodules lie above the -160 HU that separate solid from ground-glass parts in mediastinal settings, ground glass
 below about -400 (Lee 2018)."""
+
+
+TABLE_HU: Mapping[str, tuple[float, float]] = {
+    **{name: (mean, sd) for name, (mean, sd, _) in STRUCTURES_HU.items()},
+    **DENSITIES,
+}
+"""All structures that are known, with the mean and standard deviation between cases."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,20 @@ class Tissues:
     def known(self) -> frozenset[str]:
         """The labels whose density is stated or learned."""
         return frozenset({*self.priors, *self.levels})
+
+    def mean_and_sd(self, name: str) -> tuple[float, float]:
+        """Return the mean density of a structure and its standard deviation between cases, in HU."""
+        if name in self.levels:
+            return float(np.mean(self.levels[name])), float(np.std(self.levels[name]))
+        mean, sd = self.priors[name]
+        return mean, sd
+
+    def enhanced(self, contrast_hu: float) -> Tissues:
+        """Return the tissues with contrast medium that adds ``contrast_hu`` to blood."""
+        if not contrast_hu:
+            return self
+        added = {name: ENHANCES.get(name, 0.0) * contrast_hu for name in self.priors}
+        return replace(self, priors={name: (pair[0] + added[name], pair[1]) for name, pair in self.priors.items()})
 
     def level(self, name: str, rng: np.random.Generator) -> float:
         """Draw the mean HU of one object."""
@@ -138,7 +160,7 @@ def draw_scene(
     for name, numbers in instances.items():
         if name != LUNG:
             for number in np.unique(numbers[numbers > 0]):
-                _paint(scene, name, numbers == number, vessel, grid, tissues, rng)
+                paint(scene, name, numbers == number, vessel, grid, tissues, rng)
     return scene
 
 
@@ -165,7 +187,7 @@ def _outside(scene: np.ndarray, share: np.ndarray, grid: Grid, rng: np.random.Ge
     return np.asarray(tissue + share * (scene - tissue))
 
 
-def _paint(
+def paint(
     scene: np.ndarray,
     name: str,
     mask: np.ndarray,
@@ -186,4 +208,16 @@ def _paint(
     scene[box] += tissues.share(mask, local) * (inner - scene[box])
 
 
-__all__ = ["DENSITIES", "LUNG", "VESSEL", "WALL", "Tissues", "draw_scene", "smoothed"]
+__all__ = [
+    "DENSITIES",
+    "GROUND_GLASS",
+    "LUNG",
+    "SUBSOLID",
+    "TABLE_HU",
+    "VESSEL",
+    "WALL",
+    "Tissues",
+    "draw_scene",
+    "paint",
+    "smoothed",
+]
