@@ -33,7 +33,7 @@ from equipoise.engines.imaging.simulate_xray.detector import add_scatter, attenu
 from equipoise.engines.imaging.simulate_xray.film import cast
 from equipoise.engines.imaging.simulate_xray.projection import Beam, LabelRays, oriented
 from equipoise.engines.imaging.simulate_xray.rooms import ROOMS, draw_exposure
-from equipoise.engines.imaging.simulate_xray.spectrum import Spectrum, transmission
+from equipoise.engines.parts.spectrum import Spectrum, transmission
 from equipoise.engines.parts.value_map import value_map
 
 SIZE, ELEMENTS = 256, 256

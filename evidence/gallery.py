@@ -3,8 +3,9 @@
 Writes ``docs/gallery/<modality>.jpg`` and ``docs/gallery.md`` from the entries of ``evidence/gallery.toml``. With
 ``--data`` (the folder that the plans' data paths start from), half of each plan's training patients are learned from,
 and a small classifier tries to tell simulated images from the other half's; its area under the curve is kept in
-``evidence/gallery.json``. With ``--look`` real and simulated pictures are laid side by side in a folder of your own:
-real pictures never enter the repository.
+``evidence/gallery.json``. What ``python benchmarks/simulation_cost.py --write`` has measured is shown below. With
+``--look`` real and simulated pictures are laid side by side in a folder of your own: real pictures never enter the
+repository.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import statistics
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -51,7 +53,7 @@ fitted ones deformed label maps of the training patients, so the two differ in a
 
 | modality | real images | patients | unfitted | fitted |
 |---|---|---|---|---|"""
-ENTRIES, MEASURED = HERE / "gallery.toml", HERE / "gallery.json"
+ENTRIES, MEASURED, COST = HERE / "gallery.toml", HERE / "gallery.json", HERE / "cost.json"
 
 
 def draw(entry: Mapping[str, Any], folder: Path) -> list[str]:
@@ -141,7 +143,47 @@ def page(entries: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> s
         alt = f"Simulated {name} images with outlines of their labels"
         lines += ["", f"## {name}", "", f"`{entry['engine']}`, simulated: {rows}.", ""]
         lines.append(f"![{alt}](gallery/{file.name})")
+    if COST.exists():
+        names = {entry["engine"]: entry["name"] for entry in entries}
+        lines += cost(json.loads(COST.read_text(encoding="utf-8")), names)
     return "\n".join(lines) + "\n"
+
+
+def cost(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
+    """Return the section on what a case costs: a sentence, the figure, and the table folded away."""
+
+    def spread(form: str, n: int) -> tuple[str, float]:
+        chosen = [row for row in rows if (row["form"], row["n"]) == (form, n)]
+        times = [statistics.median(row["render_s"]) for row in chosen]
+        return f"{duration(min(times))} to {duration(max(times))}", max(row["peak_gb"] for row in chosen)
+
+    picture, volume = spread("picture", 256), spread("volume", 256)
+    lines = ["", "## What a case costs", ""]
+    lines += [
+        f"On one thread a simulated picture of 256² takes {picture[0]} of CPU by modality, a volume of 256³",
+        f"{volume[0]} and at most {volume[1]:.2f} GB of memory with Python and all libraries. Times are of the",
+        "rendering of a given label map, as medians, with each repeat as a dot and their range as a line;",
+        "`python benchmarks/simulation_cost.py` prints them and says what is shown at which size. An X-ray of a volume",
+        "is a picture of 256².",
+        "",
+        "![CPU time and peak memory of simulated cases against their size](gallery/cost.svg)",
+        "",
+        "<details><summary>Table</summary>",
+        "",
+        "| modality | size | CPU time | repeats | label map drawn in | peak memory |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        times, size = row["render_s"], f"{row['n']}{'³' if row['form'] == 'volume' else '²'}"
+        cells = [names[row["kind"]], size, duration(statistics.median(times)), str(len(times))]
+        cells += [duration(row["anatomy_s"]), f"{row['peak_gb']:.2f} GB"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, "", "</details>"]
+
+
+def duration(seconds: float) -> str:
+    """Return a time in ms, or in s from one second on."""
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
 def area(kept: Mapping[str, Any]) -> str:

@@ -40,7 +40,7 @@ def test_the_page_is_what_the_script_writes(gallery: ModuleType) -> None:
 
 
 def test_sheets_are_small_and_of_engines_that_the_list_names(gallery: ModuleType) -> None:
-    known = {gallery.slug(entry["name"]) for entry in entries()}
+    known = {gallery.slug(entry["name"]) for entry in entries()} | {"cost"}
     for file in (ROOT / "docs" / "gallery").iterdir():
         assert file.stem in known
         assert file.stat().st_size <= 150_000
@@ -56,6 +56,14 @@ def test_parameters_are_those_of_the_engine(entry: dict) -> None:  # type: ignor
         assert set(row) <= set(names)
     if real:
         assert (ROOT / real["plan"]).exists()
+
+
+def test_what_a_case_costs_is_of_the_engines_in_the_gallery() -> None:
+    rows = json.loads((ROOT / "evidence" / "cost.json").read_text(encoding="utf-8"))
+    assert {row["kind"] for row in rows} <= {entry["engine"] for entry in entries()}
+    assert all(row["peak_gb"] < 1.5 for row in rows)
+    shown = (ROOT / "docs" / "gallery" / "cost.svg").read_text(encoding="utf-8")
+    assert shown.count("<path") >= len(rows), "a measured point has no marker"
 
 
 def test_a_sheet_is_made_to_fit(gallery: ModuleType) -> None:

@@ -86,10 +86,20 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(plan: Path, tmp_pa
 
 
 def test_engines_are_listed_with_what_they_need() -> None:
-    (engine,) = json.loads(call("engines", "--json"))
+    (engine,) = json.loads(call("engines", "--json"))["engines"]
     assert engine["kind"] == "toy-engine"
     assert engine["needs"] == "one annotated case"
     assert "toy-engine" in call("engines")
+
+
+def test_anatomies_are_listed_beside_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the kinds that are installed
+    listed = json.loads(call("engines", "--json"))
+    said = call("engines")
+    assert {"torso", "head", "real", "warped", "lesion"} <= {row["kind"] for row in listed["anatomies"]}
+    for row in [*listed["engines"], *listed["anatomies"]]:
+        assert row["does"]
+        assert row["kind"] in said
 
 
 def test_a_sample_is_files_a_table_and_a_contact_sheet(plan: Path, tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from scipy import ndimage
 
 from equipoise.core import Case, Geometry, Image, LabelMap, LabelScheme, rng_for
 from equipoise.engines.anatomy.lesion import Lesion
+from equipoise.engines.anatomy.lesion.clauses import Interval
 from equipoise.engines.anatomy.lesion.drawing import Spread
 from equipoise.engines.anatomy.lesion.findings import FINDINGS
 from equipoise.engines.anatomy.lesion.mass_effect import undisplaced
 from equipoise.engines.anatomy.lesion.shape import Look, diameter_of, draw_shape
-from equipoise.engines.anatomy.lesion.where import Interval
 from equipoise.engines.parts.nodule import diameters_of
 from equipoise.engines.parts.tissue_model import TissueModel
 from equipoise.errors import EngineError, GeometryMismatchError, LabelError, PlanError
@@ -38,7 +38,7 @@ class TestInVolumes(AnatomyContract):
     learns = False
 
     def make(self) -> Lesion:
-        base = {"kind": "phantom", "size": (40, 40, 16), "learn": False}
+        base = {"kind": "phantom", "size": [40, 40, 16], "learn": False}
         return Lesion(base=base, finding="cyst", label="nodule", diameter_mm=(4.0, 9.0))
 
 

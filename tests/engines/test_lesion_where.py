@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.engines.anatomy.lesion.where import WORDS, Clause, Interval, Place, parse_where
+from equipoise.engines.anatomy.lesion.clauses import Clause, Interval, Place
+from equipoise.engines.anatomy.lesion.where import WORDS, parse_where
 from equipoise.errors import PlanError
 
 PERIPHERY = Place("periphery")

@@ -408,7 +408,7 @@ class TestSimulateUltrasoundThatDoesNotLearn(EngineContract):
         ({"speckle": (0.5, 1.5)}, "speckle"),
         ({"tissues": {"head": [1.0]}}, "tissues.head"),
         ({"tissues": {"head": [0.0, 0.0, 0.5]}}, "MRayl"),
-        ({"tissues": [1.0]}, "table of label"),
+        ({"tissues": [1.0]}, "tissues must be a table"),
         ({"anatomy": 3}, "anatomy must be a kind"),
         ({"anatomy": "brest-and-neck"}, "breast-and-neck"),
     ],

@@ -17,7 +17,7 @@ from equipoise.engines.imaging.simulate_xray import detector as chain
 from equipoise.engines.imaging.simulate_xray.film import cast
 from equipoise.engines.imaging.simulate_xray.projection import Beam, LabelRays, oriented, project
 from equipoise.engines.imaging.simulate_xray.rooms import ROOMS, Exposure
-from equipoise.engines.imaging.simulate_xray.spectrum import MATERIALS, Spectrum, mass_attenuation, transmission
+from equipoise.engines.parts.spectrum import MATERIALS, Spectrum, mass_attenuation, transmission
 from equipoise.errors import DataError, EquipoiseError, GeometryMismatchError, LabelError, PlanError
 from equipoise.testing.engine_contract import EngineContract, phantom_cases
 

@@ -124,7 +124,7 @@ def check(
 
 @app.command()
 def engines(json: AsJson = False) -> None:
-    """List the kinds of engines: what they make, and what they need."""
+    """List the engines, what they make and need, and the anatomies that draw label maps for them."""
     from equipoise.cli import work
 
     work.engines(as_json=json)

@@ -122,27 +122,37 @@ def channel_names(case: Case) -> list[str]:
 
 
 def engines(as_json: bool) -> None:
-    """List the kinds of engines."""
-    found = []
-    for kind in kinds("engines"):
-        cls = load("engines", kind)
-        found.append(
-            {
-                "kind": kind,
-                "modalities": list(cls.modalities),
-                "dimensions": list(cls.dimensions),
-                "needs": cls.needs,
-                "does": (cls.__doc__ or "").strip().splitlines()[0],
-            }
-        )
+    """List the kinds of engines, and of the anatomies that draw label maps for them."""
+    made_by = {kind: load("engines", kind) for kind in kinds("engines")}
+    rows = [
+        {
+            "kind": kind,
+            "modalities": list(cls.modalities),
+            "dimensions": list(cls.dimensions),
+            "needs": cls.needs,
+            "does": _first_line(cls),
+        }
+        for kind, cls in made_by.items()
+    ]
+    anatomies = [{"kind": kind, "does": _first_line(load("anatomies", kind))} for kind in kinds("anatomies")]
     if as_json:
-        terminal.as_json(found)
+        terminal.as_json({"engines": rows, "anatomies": anatomies})
         return
-    for row in found:
+    said: list[tuple[str, str]] = []
+    for row in rows:
         dimensions = " and ".join(f"{d}-D" for d in row["dimensions"])
-        terminal.lines(
-            [(row["kind"], row["does"]), ("", f"{', '.join(row['modalities'])}; {dimensions}. Needs: {row['needs']}")]
-        )
+        said.append((row["kind"], row["does"]))
+        said.append(("", f"{', '.join(row['modalities'])}; {dimensions}. Needs: {row['needs']}"))
+    if anatomies:
+        said += [("", ""), ("Anatomies", "draw the label maps: anatomy = KIND, or --anatomy KIND")]
+        said += [(row["kind"], row["does"]) for row in anatomies]
+    if said:
+        terminal.lines(said)
+
+
+def _first_line(cls: type) -> str:
+    """Return what a kind does, as its documentation says first."""
+    return (cls.__doc__ or "").strip().splitlines()[0]
 
 
 def _run(plan: Plan, toml: str, folder: Path, root: Path, on: str, workers: int, as_json: bool, command: str) -> None:

@@ -15,6 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from equipoise.errors import PlanError, UnknownKindError, did_you_mean
 
 GROUPS = ("engines", "anatomies", "augmentations", "learners", "formats")
+_LISTED_BY = {"engines": "equipoise engines", "anatomies": "equipoise engines"}
+"""The command that lists a group; the reference that `equipoise docs` writes has all of them."""
 
 
 def kinds(group: str) -> dict[str, EntryPoint]:
@@ -30,7 +32,7 @@ def load(group: str, kind: str) -> Any:
     if kind not in known:
         raise UnknownKindError(
             f"no {group[:-1] if group != 'anatomies' else 'anatomy'} is called {kind!r}.{did_you_mean(kind, known)}",
-            fix=f"see `equipoise {group}`, or install the package that brings it",
+            fix=f"see `{_LISTED_BY.get(group, 'equipoise docs FILE')}`, or install the package that brings it",
         )
     return known[kind].load()
 
@@ -66,6 +68,16 @@ def make(group: str, spec: Mapping[str, Any] | str) -> Any:
 def parameters(cls: Any) -> list[str]:
     """Return the names of a kind's parameters; fields that start with ``_`` hold what it has learned."""
     return [f.name for f in dataclasses.fields(cls) if f.init and not f.name.startswith("_")]
+
+
+def require_types(thing: Any) -> None:
+    """Raise `PlanError` unless every parameter of an instance has the type that it declares.
+
+    `make` asks the same of a specification; a kind that says so in ``__post_init__`` asks it of Python callers too.
+    """
+    hints = get_type_hints(type(thing))
+    for name in parameters(type(thing)):
+        _cast(getattr(thing, name), hints[name], f"{thing.kind}.{name}")
 
 
 def spec_of(thing: Any) -> dict[str, Any]:
@@ -108,7 +120,18 @@ def _cast(value: Any, hint: Any, name: str) -> Any:
         return float(value)
     elif isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    raise PlanError(f"{name} must be {getattr(hint, '__name__', hint)}, got {value!r}")
+    raise PlanError(f"{name} must be {_described(hint)}, got {value!r}")
+
+
+def _described(hint: Any) -> str:
+    """Return a type as a plan's author knows it."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        many = "" if len(inner) == 2 and inner[1] is Ellipsis else f" of {len(inner)}"
+        return f"a list{many}, [...]"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "a table, { name = ... }"
+    return str(getattr(hint, "__name__", hint))
 
 
 def _cast_union(value: Any, options: tuple[Any, ...], name: str) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from equipoise.core import LabelMap
+from equipoise.core.registry import make
 from equipoise.errors import GeometryMismatchError, LabelError, PlanError, did_you_mean
 
 SPACING_MM = (0.0001, 50.0)
@@ -35,11 +37,30 @@ def require_range(name: str, pair: Sequence[float], low: float, high: float, uni
         )
 
 
+Limit = tuple[str, float, float, str]
+"""A parameter, its smallest and largest legal value, and their unit."""
+
+
+def require_limits(kind: Any, ranges: Iterable[Limit], numbers: Iterable[Limit]) -> None:
+    """Raise `PlanError` unless every range and number among a kind's parameters is legal; ``None`` is not looked at."""
+    for check, limits in ((require_range, ranges), (require_within, numbers)):
+        for name, low, high, unit in limits:
+            if getattr(kind, name) is not None:
+                check(name, getattr(kind, name), low, high, unit)
+
+
 def require_one_of(name: str, value: str, known: Iterable[str]) -> None:
     """Raise `PlanError` with the nearest known name unless ``value`` is one of them."""
     options = tuple(known)
     if value not in options:
         raise PlanError(f"{name} = {value!r} is not known.{did_you_mean(str(value), options)}")
+
+
+def require_anatomy(spec: Mapping[str, Any] | str) -> None:
+    """Raise unless an anatomy can be made of its specification: said now, not after hours."""
+    if not isinstance(spec, (str, Mapping)):
+        raise PlanError(f'anatomy must be a kind or a table such as {{kind = "real"}}, got {spec!r}')
+    make("anatomies", spec)
 
 
 def require_grid(
@@ -80,7 +101,7 @@ def require_grid(
     low, high = spacing
     if grid.unit == "mm" and not all(low <= s <= high for s in grid.spacing):
         raise GeometryMismatchError(
-            f"{kind}: spacing {tuple(round(s, 6) for s in grid.spacing)} mm is not possible; "
+            f"{kind}: spacing ({', '.join(f'{s:.6g}' for s in grid.spacing)}) mm is not possible; "
             f"legal: {_span(low, high)} mm along each axis",
             fix="correct the header of the label map, or state the spacing where the data are read",
         )

@@ -86,6 +86,11 @@ def render_cases(
     return _cases(engine, n, placed(anatomy, n, shapes), seen | anatomy.parents, rng, render)
 
 
+def fitted_on(*learned: Any) -> frozenset[str]:
+    """Return the patients that parts of an engine were fitted on; ``None`` is a part that was not fitted."""
+    return frozenset().union(*(part.parents for part in learned if part is not None))
+
+
 def placed(anatomy: Any, n: int, rng: np.random.Generator) -> Iterator[tuple[LabelMap, Placement | None]]:
     """Yield an anatomy's label maps, with their placement where it knows one."""
     if hasattr(anatomy, "draw_placed"):

@@ -118,7 +118,7 @@ def warp(
 
 
 @njit(cache=True, nogil=True)
-def _basis(t):  # type: ignore[no-untyped-def]
+def cubic_weights(t):  # type: ignore[no-untyped-def]
     """Return the first node and the four cubic B-spline weights at ``t`` node distances."""
     base = int(t)
     f = t - base
@@ -143,7 +143,7 @@ def _mirror(x, n):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _combine_planes(nodes, t, out):  # type: ignore[no-untyped-def]
-    b, w0, w1, w2, w3 = _basis(t)
+    b, w0, w1, w2, w3 = cubic_weights(t)
     for f in range(nodes.shape[0]):
         for p in range(nodes.shape[2]):
             for q in range(nodes.shape[3]):
@@ -157,7 +157,7 @@ def _combine_planes(nodes, t, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _combine_lines(plane, t, out):  # type: ignore[no-untyped-def]
-    b, w0, w1, w2, w3 = _basis(t)
+    b, w0, w1, w2, w3 = cubic_weights(t)
     for f in range(plane.shape[0]):
         for q in range(plane.shape[2]):
             out[f, q] = (
@@ -175,7 +175,7 @@ def _field(nodes, step, out):  # type: ignore[no-untyped-def]
         for j in range(nj):
             _combine_lines(plane, j / step[1], line)
             for k in range(nk):
-                b, w0, w1, w2, w3 = _basis(k / step[2])
+                b, w0, w1, w2, w3 = cubic_weights(k / step[2])
                 for f in range(fields):
                     out[f, i, j, k] = w0 * line[f, b] + w1 * line[f, b + 1] + w2 * line[f, b + 2] + w3 * line[f, b + 3]
 
@@ -191,7 +191,7 @@ def _warp2(image, labels, matrix, offset, nodes, step, out, named):  # type: ign
         for j in range(out.shape[2]):
             y0, y1 = float(i), float(j)
             if elastic:
-                b, w0, w1, w2, w3 = _basis(j / step[1])
+                b, w0, w1, w2, w3 = cubic_weights(j / step[1])
                 y0 += w0 * line[0, b] + w1 * line[0, b + 1] + w2 * line[0, b + 2] + w3 * line[0, b + 3]
                 y1 += w0 * line[1, b] + w1 * line[1, b + 1] + w2 * line[1, b + 2] + w3 * line[1, b + 3]
             p = _mirror(matrix[0, 0] * y0 + matrix[0, 1] * y1 + offset[0], ni)
@@ -225,7 +225,7 @@ def _warp3(image, labels, matrix, offset, nodes, step, out, named):  # type: ign
             for k in range(out.shape[3]):
                 y0, y1, y2 = float(i), float(j), float(k)
                 if elastic:
-                    b, w0, w1, w2, w3 = _basis(k / step[2])
+                    b, w0, w1, w2, w3 = cubic_weights(k / step[2])
                     y0 += w0 * line[0, b] + w1 * line[0, b + 1] + w2 * line[0, b + 2] + w3 * line[0, b + 3]
                     y1 += w0 * line[1, b] + w1 * line[1, b + 1] + w2 * line[1, b + 2] + w3 * line[1, b + 3]
                     y2 += w0 * line[2, b] + w1 * line[2, b + 1] + w2 * line[2, b + 2] + w3 * line[2, b + 3]
@@ -246,4 +246,4 @@ def _warp3(image, labels, matrix, offset, nodes, step, out, named):  # type: ign
                     named[c, i, j, k] = labels[c, ri, rj, rk]
 
 
-__all__ = ["SAFE_2D", "SAFE_3D", "node_counts", "smooth_field", "warp"]
+__all__ = ["SAFE_2D", "SAFE_3D", "cubic_weights", "node_counts", "smooth_field", "warp"]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from equipoise.engines.anatomy.lesion.clauses import Clause, Interval
 from equipoise.engines.anatomy.lesion.shape import Look
 from equipoise.engines.anatomy.lesion.sites import Sites
-from equipoise.engines.anatomy.lesion.where import Clause, Interval
 from equipoise.errors import PlanError
 
 DISTRIBUTIONS = ("log-uniform", "log-normal", "uniform")

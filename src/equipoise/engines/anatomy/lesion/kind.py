@@ -13,7 +13,8 @@ from equipoise.core import Case, LabelMap
 from equipoise.core.registry import make
 from equipoise.engines.anatomy.lesion.drawing import DISTRIBUTIONS, SHAPES, Drawer, Spread
 from equipoise.engines.anatomy.lesion.findings import FINDINGS, TEXTURES, Finding
-from equipoise.engines.anatomy.lesion.laying import Laid, LesionMap, Manner, NoRoomError
+from equipoise.engines.anatomy.lesion.laying import LesionMap
+from equipoise.engines.anatomy.lesion.manner import Laid, Manner, NoRoomError
 from equipoise.engines.anatomy.lesion.where import parse_where
 from equipoise.engines.parts.legal import require_one_of, require_range, require_within
 from equipoise.engines.parts.placement import Placement

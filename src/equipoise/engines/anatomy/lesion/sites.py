@@ -9,8 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from equipoise.core import LabelScheme
+from equipoise.engines.anatomy.lesion.clauses import Clause, Place
 from equipoise.engines.anatomy.lesion.findings import GROUPS
-from equipoise.engines.anatomy.lesion.where import Clause, Place
 from equipoise.errors import LabelError, did_you_mean
 
 MOST_POINTS = 700_000

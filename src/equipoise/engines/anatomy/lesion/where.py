@@ -21,15 +21,11 @@ so lesions are drawn inside it, and nothing is drawn to be thrown away.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Literal
 
+from equipoise.engines.anatomy.lesion.clauses import QUANTITIES, Clause, Clauses, Interval, Place, both, tidy
 from equipoise.errors import PlanError, did_you_mean
 
-QUANTITIES = ("size", "count", "sphericity", "spiculation", "lobulation", "margin")
 MEANS_SIZE = ("lesion", "size", "diameter")
 MEANS_COUNT = ("count", "number")
 WORDS = {
@@ -52,80 +48,6 @@ _TOKEN = re.compile(
 _SAME = {"==": "=", "≤": "<=", "≥": ">="}
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="}
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "=": "!=", "!=": "="}
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Numbers from ``low`` to ``high``; an open end does not belong to it."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    low_open: bool = False
-    high_open: bool = False
-
-    def meet(self, other: Interval) -> Interval:
-        """Return what both have in common; it may be empty."""
-        low = max((self.low, self.low_open), (other.low, other.low_open))
-        high = min((self.high, not self.high_open), (other.high, not other.high_open))
-        return Interval(low[0], high[0], low[1], not high[1])
-
-    @property
-    def empty(self) -> bool:
-        """Whether no number lies in it."""
-        return self.low > self.high or (self.low == self.high and (self.low_open or self.high_open))
-
-    def holds(self, value: float) -> bool:
-        """Whether a number lies in it."""
-        return not self.meet(Interval(value, value)).empty
-
-
-@dataclass(frozen=True)
-class Place:
-    """A set of places: the outer part of the host, the inside of a structure, or what is close to one.
-
-    Parameters
-    ----------
-    relation
-        ``"periphery"``, ``"in"`` or ``"near"``.
-    structure
-        Its name; empty for the periphery.
-    mm
-        Largest distance of what is near; ``None`` is the anatomy's own.
-    wanted
-        Whether a lesion has to lie there, or must not.
-    """
-
-    relation: Literal["periphery", "in", "near"]
-    structure: str = ""
-    mm: float | None = None
-    wanted: bool = True
-
-
-@dataclass(frozen=True)
-class Clause:
-    """Conditions that hold together: an interval for every quantity of `QUANTITIES`, and places."""
-
-    bounds: tuple[Interval, ...] = (Interval(),) * len(QUANTITIES)
-    places: tuple[Place, ...] = ()
-
-    def bound(self, quantity: str) -> Interval:
-        """Return the interval of a quantity."""
-        return self.bounds[QUANTITIES.index(quantity)]
-
-    def meet(self, other: Clause) -> Clause:
-        """Return both at once."""
-        bounds = tuple(a.meet(b) for a, b in zip(self.bounds, other.bounds, strict=True))
-        return Clause(bounds, tuple(dict.fromkeys((*self.places, *other.places))))
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing can satisfy it, whatever the map."""
-        places = set(self.places)
-        torn = any(replace(place, wanted=not place.wanted) in places for place in places)
-        return torn or any(bound.empty for bound in self.bounds)
-
-
-Clauses = tuple[Clause, ...]
 
 
 def parse_where(text: str, finding: str = "lesion") -> Clauses:
@@ -154,19 +76,11 @@ def parse_where(text: str, finding: str = "lesion") -> Clauses:
     if not text.strip():
         return (Clause(),)
     reader = _Reader(text, finding)
-    found = _tidy(reader.condition(False))
+    found = tidy(reader.condition(False))
     reader.end()
     if not found:
         raise PlanError(f"where = {text!r} contradicts itself: no lesion is possible", fix="loosen one of its parts")
     return found
-
-
-def _tidy(clauses: Iterable[Clause]) -> Clauses:
-    return tuple(dict.fromkeys(clause for clause in clauses if not clause.empty))
-
-
-def _both(a: Clauses, b: Clauses) -> Clauses:
-    return _tidy(x.meet(y) for x in a for y in b)
 
 
 class _Reader:
@@ -189,10 +103,10 @@ class _Reader:
             found = self._joined(found, self.factor(opposite), not opposite)
         return found
 
-    def _joined(self, a: Clauses, b: Clauses, both: bool) -> Clauses:
-        if (len(a) * len(b) if both else len(a) + len(b)) > MOST_CLAUSES:
+    def _joined(self, a: Clauses, b: Clauses, together: bool) -> Clauses:
+        if (len(a) * len(b) if together else len(a) + len(b)) > MOST_CLAUSES:
             raise self._error(f"this has more than {MOST_CLAUSES} alternatives", fix="split it into several arms")
-        return _both(a, b) if both else _tidy((*a, *b))
+        return both(a, b) if together else tidy((*a, *b))
 
     def factor(self, opposite: bool) -> Clauses:
         if self._word("not"):
@@ -239,7 +153,7 @@ class _Reader:
         if self._peek()[0] != "order":
             return lower
         upper = self._compare(quantity, self._order(), self._number(quantity), opposite)
-        return _tidy((*lower, *upper)) if opposite else _both(lower, upper)
+        return tidy((*lower, *upper)) if opposite else both(lower, upper)
 
     def _compare(self, quantity: str, order: str, value: float, opposite: bool) -> Clauses:
         if order in ("=", "!=") and quantity != "count":
@@ -387,4 +301,4 @@ class _Reader:
         return PlanError(f"where = {self.text!r}, at character {place + 1}: {message}", fix=fix)
 
 
-__all__ = ["MEANS_SIZE", "QUANTITIES", "WORDS", "Clause", "Clauses", "Interval", "Place", "parse_where"]
+__all__ = ["MEANS_SIZE", "WORDS", "parse_where"]

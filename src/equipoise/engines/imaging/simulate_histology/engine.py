@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from equipoise.core import Case, Image, LabelMap
-from equipoise.core.registry import make
+from equipoise.core.registry import make, require_types
 from equipoise.engines.imaging.simulate_histology.exposure import expose, transmitted
 from equipoise.engines.imaging.simulate_histology.folds import folded, out_of_focus
 from equipoise.engines.imaging.simulate_histology.learned import Learned, learn_from, nuclear_mask
@@ -19,10 +19,17 @@ from equipoise.engines.imaging.simulate_histology.scanners import PROFILES, Acqu
 from equipoise.engines.imaging.simulate_histology.stains import LABORATORIES
 from equipoise.engines.imaging.simulate_histology.surroundings import scene_of
 from equipoise.engines.parts.appearance import correlated_noise
-from equipoise.engines.parts.legal import require_grid, require_known, require_one_of, require_range, require_within
+from equipoise.engines.parts.legal import (
+    require_anatomy,
+    require_grid,
+    require_known,
+    require_limits,
+    require_one_of,
+    require_within,
+)
 from equipoise.engines.parts.nuclear_shapes import size_of_pixel
 from equipoise.engines.parts.placement import Placement
-from equipoise.engines.parts.rendering import Rendered, render_cases
+from equipoise.engines.parts.rendering import Rendered, fitted_on, render_cases
 from equipoise.engines.parts.tissue_scene import MEANINGS, Meaning, SceneVoxels, known_as, smooth_noise
 from equipoise.errors import PlanError
 
@@ -48,6 +55,12 @@ _RANGES = (
     ("chromatic_um", 0.0, 5.0, "µm"),
     ("electrons", 100.0, 1e7, "electrons"),
     ("jpeg", 1, 100, ""),
+)
+_NUMBERS = (
+    ("stain_degrees", 0.0, 30.0, "degrees"),
+    ("texture", 0.0, 3.0, ""),
+    ("folds", 0.0, 1.0, ""),
+    ("um_per_px", 1000 * SPACING_MM[0], 1000 * SPACING_MM[1], "µm"),
 )
 
 
@@ -147,19 +160,13 @@ class SimulateHistology:
     _anatomy: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        require_anatomy(self.anatomy)
+        require_types(self)
         if self.scanner is not None:
             require_one_of("scanner", self.scanner, PROFILES)
         if self.laboratory is not None:
             require_one_of("laboratory", self.laboratory, LABORATORIES)
-        for name, low, high, unit in _RANGES:
-            if getattr(self, name) is not None:
-                require_range(name, getattr(self, name), low, high, unit)
-        require_within("stain_degrees", self.stain_degrees, 0.0, 30.0, "degrees")
-        require_within("texture", self.texture, 0.0, 3.0)
-        require_within("folds", self.folds, 0.0, 1.0)
-        require_within("um_per_px", self.um_per_px, 1000 * SPACING_MM[0], 1000 * SPACING_MM[1], "µm")
-        if not isinstance(self.stains, Mapping):
-            raise PlanError(f"stains must be a table of label = [haematoxylin, eosin], got {self.stains!r}")
+        require_limits(self, _RANGES, _NUMBERS)
         for name, given in self.stains.items():
             if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
                 raise PlanError(
@@ -167,18 +174,11 @@ class SimulateHistology:
                 )
             for stain, amount in zip(("haematoxylin", "eosin"), given, strict=True):
                 require_within(f"stains.{name}, {stain}", amount, 0.0, 5.0, "optical density of a 4 µm section")
-        if not isinstance(self.anatomy, (str, Mapping)):
-            raise PlanError(f'anatomy must be a kind or a table such as {{kind = "warped"}}, got {self.anatomy!r}')
-        make("anatomies", self.anatomy)  # refuses what cannot be made now, not after hours
 
     @property
     def parents(self) -> frozenset[str]:
         """The patients that it was fitted on, by the imaging or by the anatomy."""
-        return self._seen | (self._anatomy.parents if self._anatomy else frozenset())
-
-    @property
-    def _seen(self) -> frozenset[str]:
-        return self._learned.parents if self._learned else frozenset()
+        return fitted_on(self._learned, self._anatomy)
 
     def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> SimulateHistology:
         """Return an engine with the stains of the training pictures if ``learn`` is on, and whose anatomy may learn.
@@ -207,7 +207,7 @@ class SimulateHistology:
             If a map has more than one slice, or pixels of an impossible size.
         """
         anatomy = self._anatomy or make("anatomies", self.anatomy)
-        return render_cases(self, n, rng, labels, anatomy, self._seen, self.render)
+        return render_cases(self, n, rng, labels, anatomy, fitted_on(self._learned), self.render)
 
     def render(self, labels: LabelMap, placement: Placement | None, rng: np.random.Generator) -> Rendered:
         """Return the picture of one label map, 8-bit colours, on its grid.

@@ -10,19 +10,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from equipoise.core import Case, Image, LabelMap
-from equipoise.core.registry import make
-from equipoise.engines.imaging.simulate_mri.artefacts import Troubles, draw_sampling
-from equipoise.engines.imaging.simulate_mri.fields import (
-    HEAD_MM,
-    coil_field,
-    draw_bias,
-    polynomial_field,
-    random_field,
-    within_view,
-)
-from equipoise.engines.imaging.simulate_mri.kspace import Sampling, measure
-from equipoise.engines.imaging.simulate_mri.learned import Learned, learn_from, require_classes
+from equipoise.core.registry import make, require_types
+from equipoise.engines.imaging.simulate_mri.artefacts import Troubles
+from equipoise.engines.imaging.simulate_mri.fields import draw_bias, polynomial_field, within_view
+from equipoise.engines.imaging.simulate_mri.kspace import measure
+from equipoise.engines.imaging.simulate_mri.learned import Learned, learn_from
+from equipoise.engines.imaging.simulate_mri.limits import NUMBERS, RANGES
 from equipoise.engines.imaging.simulate_mri.looks import Sublabels, draw_look, shown_through
+from equipoise.engines.imaging.simulate_mri.physics import Body, scanned
 from equipoise.engines.imaging.simulate_mri.scanners import (
     PROTOCOLS,
     SCANNERS,
@@ -31,12 +26,17 @@ from equipoise.engines.imaging.simulate_mri.scanners import (
     draw_acquisition,
     require_possible,
 )
-from equipoise.engines.imaging.simulate_mri.scene import FATTY, FILLING, along, enclosed, filled, signal_map, slicing
-from equipoise.engines.imaging.simulate_mri.tissues import TISSUES, Relaxation, require_tissues, tissues_at
-from equipoise.engines.parts.legal import require_grid, require_known, require_one_of, require_range, require_within
+from equipoise.engines.imaging.simulate_mri.scene import enclosed
+from equipoise.engines.imaging.simulate_mri.tissues import TISSUES, require_tissues, tissues_at
+from equipoise.engines.parts.legal import (
+    require_anatomy,
+    require_grid,
+    require_known,
+    require_limits,
+    require_one_of,
+)
 from equipoise.engines.parts.placement import Placement
-from equipoise.engines.parts.rendering import Rendered, render_cases
-from equipoise.engines.parts.tissue_model import regions_of
+from equipoise.engines.parts.rendering import Rendered, fitted_on, render_cases
 from equipoise.errors import PlanError
 
 GREY = 1000.0
@@ -155,54 +155,25 @@ class SimulateMRI:
     _anatomy: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        require_anatomy(self.anatomy)
+        require_types(self)
         require_one_of("contrasts", self.contrasts, ("physics", "random"))
         if self.scanner is not None:
             require_one_of("scanner", self.scanner, SCANNERS)
         if not self.protocols:
             raise PlanError(f"protocols must name at least one of {', '.join(PROTOCOLS)}")
-        for name, high in (("te_ms", 1e4), ("tr_ms", 1e5), ("ti_ms", 1e5), ("flip_degrees", 180.0)):
-            if getattr(self, name) is not None:
-                require_range(name, getattr(self, name), 0.0, high, "degrees" if name == "flip_degrees" else "ms")
+        require_limits(self, RANGES, NUMBERS)
         for protocol in self.protocols:
             require_one_of("protocols", protocol, PROTOCOLS)
             require_possible(protocol, self._stated)
-        self._require_sampling()
-        for name in ("motion", "ghosting", "spiking", "warp"):
-            require_within(name, getattr(self, name), 0, 1)
-        require_within("motion_mm", self.motion_mm, 0, 20, "mm")
-        require_within("motion_degrees", self.motion_degrees, 0, 20, "degrees")
-        require_within("bias", self.bias, 0, 1)
-        require_within("transmit", self.transmit, 0, 2)
-        require_within("texture", self.texture, 0, 0.5)
-        require_within("pixel_mm", self.pixel_mm, 1e-3, 50, "mm")
         require_tissues(self.tissue)
-        require_classes("classes", self.classes)
-        require_classes("inner", self.inner)
-        if not isinstance(self.anatomy, (str, Mapping)):
-            raise PlanError(f'anatomy must be a kind or a table such as {{kind = "head"}}, got {self.anatomy!r}')
-        make("anatomies", self.anatomy)  # refuses what cannot be made now, not after hours
-
-    def _require_sampling(self) -> None:
-        limits = {"snr": (1.0, 1e6), "thickness_mm": (0.01, 50.0), "resolution": (0.1, 1.0)}
-        for name, (low, high) in limits.items():
-            if getattr(self, name) is not None:
-                require_range(name, getattr(self, name), low, high, "mm" if name == "thickness_mm" else "")
-        require_range("partial_fourier", self.partial_fourier, 0.5, 1)
-        require_range("taper", self.taper, 0, 1)
-        require_range("ghost", self.ghost, 0, 1)
-        require_range("spike", self.spike, 0, 10)
-        require_range("fat", self.fat, 0, 1)
         if not self.slice_axes or not set(self.slice_axes) <= {0, 1, 2}:
             raise PlanError(f"slice_axes = {self.slice_axes!r} is not possible; legal: one or more of 0, 1, 2")
 
     @property
     def parents(self) -> frozenset[str]:
         """The patients that it was fitted on, by the imaging or by the anatomy."""
-        return self._seen | (self._anatomy.parents if self._anatomy else frozenset())
-
-    @property
-    def _seen(self) -> frozenset[str]:
-        return self._learned.parents if self._learned else frozenset()
+        return fitted_on(self._learned, self._anatomy)
 
     @property
     def _stated(self) -> Stated:
@@ -234,7 +205,7 @@ class SimulateMRI:
         """
         anatomy = self._anatomy or make("anatomies", self.anatomy)
         render = partial(self._render, own=labels is None)
-        return render_cases(self, n, rng, labels, anatomy, self._seen, render)
+        return render_cases(self, n, rng, labels, anatomy, fitted_on(self._learned), render)
 
     def _render(self, labels: LabelMap, placement: Placement | None, rng: np.random.Generator, own: bool) -> Rendered:
         require_grid(self.kind, labels)
@@ -268,51 +239,13 @@ class SimulateMRI:
     ) -> Rendered:
         known = tissues_at(taken.tesla, self.tissue)
         require_known(self.kind, labels, known, "tissue")
-        spacing, index, names = self._spacing(labels), regions_of(labels), ["air", *labels.scheme.names]
-        if not enclosed(labels):
-            filled(index, len(names), len(FILLING), spacing, scene)
-            names += FILLING
-        left = float(scan.uniform(*self.fat)) if scan.random() < 0.5 else 1.0
-        tissues = [_of_this_person(known[name], left if name in FATTY else 1.0, scene) for name in names]
-        troubles = self._troubles()
-        sampling, slice_axis = draw_sampling(troubles, taken, labels.geometry.shape, spacing, self.slice_axes, scan)
-        frequency_axis = next(a for a in sampling.axes if a != sampling.phase_axis)
-        shown = signal_map(
-            index, tissues, [n in FATTY for n in names], taken, spacing, self.transmit, frequency_axis, scene
+        body = Body(self.texture, self.bias, self.transmit, self.fat)
+        image, attributes = scanned(
+            labels, known, self._spacing(labels), taken, body, self._troubles(), self.slice_axes, scene, scan
         )
-        if self.texture > 0:
-            shown *= 1 + np.float32(self.texture) * random_field(labels.geometry.shape, spacing, 4.0, scene)
-        shown *= self._receive(labels.geometry.shape, spacing, taken.coils, scene)
-        level = float(shown[index > 0].mean()) if index.any() else 1.0
-        sd = level / taken.snr
-        if slice_axis is None:
-            image = measure(shown, troubles.scaled(sampling, level), sd, taken.channels, scan)
-        else:
-            gap = 0.1 * taken.thickness_mm
-            n, voxel = shown.shape[slice_axis], spacing[slice_axis]
-            cut, back = slicing(n, voxel, taken.thickness_mm - gap, gap)
-            slices = along(cut, shown, slice_axis)
-            image = along(back, measure(slices, troubles.scaled(sampling, level), sd, taken.channels, scan), slice_axis)
         top = max(float(np.percentile(image[::2, ::2], 99.5)), 1e-9)
         image *= np.float32(GREY / top)
-        return Rendered(
-            Image.on(labels.geometry, image[None]),
-            labels,
-            taken.scanner,
-            _attributes(taken, sampling, slice_axis) | {"fat": left},
-        )
-
-    def _receive(
-        self, shape: tuple[int, int, int], spacing: tuple[float, float, float], coils: int, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Return what the receivers make of an even object: coils, and what is left after their correction."""
-        bias = polynomial_field(shape, within_view(draw_bias(self.bias, rng), shape, spacing))
-        if coils > 1 and self.bias > 0:
-            # Scanners divide by the body coil's picture, which leaves a part of the surface coils' profile.
-            left = np.float32(rng.uniform(0.0, 0.4))
-            extent = max(n * s for n, s in zip(shape, spacing, strict=True))
-            bias *= coil_field(shape, spacing, coils, 1.0 * max(1.0, HEAD_MM / extent)) ** left
-        return bias
+        return Rendered(Image.on(labels.geometry, image[None]), labels, taken.scanner, attributes)
 
     def _as_learned(
         self,
@@ -373,37 +306,3 @@ class SimulateMRI:
             self.spiking,
             self.spike,
         )
-
-
-def _of_this_person(tissue: Relaxation, left: float, rng: np.random.Generator) -> Relaxation:
-    """Return a tissue with the times of one person: T1, T2 and density vary by its spread, 1/T2* - 1/T2 does not.
-
-    Of its signal a share ``left`` is not suppressed.
-    """
-    a, b, c = 1 + tissue.spread * np.clip(rng.standard_normal(3), -2, 2)
-    t2 = min(tissue.t2 * b, tissue.t1 * a)
-    rate = 1 / t2 + 1 / tissue.t2star - 1 / tissue.t2
-    return Relaxation(tissue.t1 * a, t2, 1 / rate, left * tissue.density * c, tissue.spread)
-
-
-def _attributes(taken: Acquisition, sampling: Sampling, slice_axis: int | None) -> dict[str, str | float]:
-    s = taken.sequence
-    found: dict[str, str | float] = {
-        "protocol": taken.protocol,
-        "tesla": taken.tesla,
-        "te_ms": s.te,
-        "tr_ms": s.tr,
-        "snr": taken.snr,
-        "resolution": taken.resolution,
-        "partial_fourier": sampling.partial_fourier,
-        "moves": float(max(len(sampling.poses) - 1, 0)),
-        "ghost": sampling.ghost,
-        "spikes": float(len(sampling.spikes)),
-    }
-    if s.name in ("flair", "mprage"):
-        found["ti_ms"] = s.ti
-    if s.name not in ("spin-echo", "flair"):
-        found["flip_degrees"] = s.flip
-    if slice_axis is not None:
-        found["thickness_mm"] = taken.thickness_mm
-    return found

@@ -12,7 +12,7 @@ from equipoise.core import Case, LabelMap
 from equipoise.engines.imaging.simulate_mri.looks import Sublabels
 from equipoise.engines.parts.placement import Placement
 from equipoise.engines.parts.tissue_model import TissueModel
-from equipoise.errors import DataError, PlanError
+from equipoise.errors import DataError
 
 SMOOTH = 0.6
 """SD in voxels of the blur before sub-labels are told apart: MR images are sharp, half a voxel of structure counts."""
@@ -169,10 +169,4 @@ def acquired_share(image: np.ndarray, axis: int) -> float:
     return float(at[sharpest] / (n / 2)) if len(at) and drop[sharpest] > CLIFF else 1.0
 
 
-def require_classes(name: str, value: int) -> None:
-    """Raise `PlanError` unless a number of sub-labels is possible."""
-    if not 1 <= value <= 32:
-        raise PlanError(f"{name} = {value!r} is not possible; legal: 1 to 32 sub-labels")
-
-
-__all__ = ["Learned", "Shown", "acquired_share", "learn_from", "noise_of", "require_classes"]
+__all__ = ["Learned", "Shown", "acquired_share", "learn_from", "noise_of"]

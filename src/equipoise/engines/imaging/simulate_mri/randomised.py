@@ -20,6 +20,7 @@ from scipy import special
 
 from equipoise.engines.imaging.simulate_mri.fields import exponential_row
 from equipoise.engines.parts.appearance import blur, coarsen
+from equipoise.engines.parts.warp import cubic_weights
 
 CURVE = 1024
 """Points of the gamma curve, between which it is straight."""
@@ -126,21 +127,6 @@ def random_contrast(
     return image[0], seen
 
 
-@njit(cache=True, nogil=True)
-def _cubic(t):  # type: ignore[no-untyped-def]
-    """Return the first node and the four cubic B-spline weights at ``t`` node distances."""
-    base = int(t)
-    f = t - base
-    g = 1.0 - f
-    return (
-        base,
-        np.float32(g * g * g / 6.0),
-        np.float32((3.0 * f * f * f - 6.0 * f * f + 4.0) / 6.0),
-        np.float32((3.0 * g * g * g - 6.0 * g * g + 4.0) / 6.0),
-        np.float32(f * f * f / 6.0),
-    )
-
-
 @njit(cache=True, nogil=True, fastmath=True)
 def _moved_line(line, base, weights, out):  # type: ignore[no-untyped-def]
     """Put the displacement along one row into ``out``; runs of one node interval are straight vector loops."""
@@ -196,7 +182,7 @@ def _paint(  # type: ignore[no-untyped-def]
     oi, oj, ok = image.shape
     base, weights = np.zeros(ok, np.int64), np.zeros((4, ok), np.float32)
     for k in range(ok):
-        base[k], weights[0, k], weights[1, k], weights[2, k], weights[3, k] = _cubic(k / step[2])
+        base[k], weights[0, k], weights[1, k], weights[2, k], weights[3, k] = cubic_weights(k / step[2])
     plane = np.zeros((3, nodes.shape[2], nodes.shape[3]), np.float32)
     line = np.zeros((3, nodes.shape[3]), np.float32)
     d = np.zeros((3, ok), np.float32)
@@ -208,7 +194,7 @@ def _paint(  # type: ignore[no-untyped-def]
     zero = np.float32(0.0)
     for i in range(oi):
         if elastic:
-            b, w0, w1, w2, w3 = _cubic(i / step[0])
+            b, w0, w1, w2, w3 = cubic_weights(i / step[0])
             for f in range(3):
                 for p in range(nodes.shape[2]):
                     for q in range(nodes.shape[3]):
@@ -220,7 +206,7 @@ def _paint(  # type: ignore[no-untyped-def]
                         )
         for j in range(oj):
             if elastic:
-                b, w0, w1, w2, w3 = _cubic(j / step[1])
+                b, w0, w1, w2, w3 = cubic_weights(j / step[1])
                 for f in range(3):
                     for q in range(nodes.shape[3]):
                         line[f, q] = (

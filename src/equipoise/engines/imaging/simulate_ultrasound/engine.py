@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from equipoise.core import Case, Image, LabelMap
-from equipoise.core.registry import make
+from equipoise.core.registry import make, require_types
 from equipoise.engines.imaging.simulate_ultrasound.bmode import (
     BeamGrid,
     beamformed,
@@ -18,29 +18,23 @@ from equipoise.engines.imaging.simulate_ultrasound.bmode import (
     speckled,
     strengths_of,
 )
-from equipoise.engines.imaging.simulate_ultrasound.display import SLIDERS
-from equipoise.engines.imaging.simulate_ultrasound.geometry import Sector
-from equipoise.engines.imaging.simulate_ultrasound.learned import LOOKS, Learned, learn_from
-from equipoise.engines.imaging.simulate_ultrasound.scanners import (
-    PROFILES,
-    Acquisition,
-    Settings,
-    suitable,
-    with_sector,
-)
+from equipoise.engines.imaging.simulate_ultrasound.learned import Learned, learn_from
+from equipoise.engines.imaging.simulate_ultrasound.likeness import LEARNED_RANGE_DB, alike, ignored, learned_scene
+from equipoise.engines.imaging.simulate_ultrasound.limits import NUMBERS, RANGES, SPACING_MM, require_tissue
+from equipoise.engines.imaging.simulate_ultrasound.scanners import PROFILES, Acquisition, Settings, suitable
 from equipoise.engines.imaging.simulate_ultrasound.speckle import FWHM
 from equipoise.engines.imaging.simulate_ultrasound.tissues import TISSUES, Scene, draw_scene, unknown_labels
-from equipoise.engines.parts.legal import require_grid, require_known, require_one_of, require_range, require_within
+from equipoise.engines.parts.legal import (
+    require_anatomy,
+    require_grid,
+    require_known,
+    require_limits,
+    require_one_of,
+)
 from equipoise.engines.parts.placement import Placement
-from equipoise.engines.parts.rendering import Rendered, render_cases
-from equipoise.errors import PlanError
+from equipoise.engines.parts.rendering import Rendered, fitted_on, render_cases
 
 TIERS = ("convolution", "rf")
-LEARNED_RANGE_DB = 60.0
-"""Dynamic range that is assumed of pictures that were learned from: only differences of grey values count."""
-SPACING_MM = (0.005, 5.0)
-SILENT_DB = -90.0
-"""Level of what a learned picture already contains, and is not added twice."""
 
 
 @dataclass(frozen=True)
@@ -160,31 +154,20 @@ class SimulateUltrasound:
     _anatomy: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        require_anatomy(self.anatomy)
+        require_types(self)
         if self.scanner is not None:
             require_one_of("scanner", self.scanner, PROFILES)
         require_one_of("tier", self.tier, TIERS)
         require_one_of("background", self.background, TISSUES)
-        for name, low, high, unit in _RANGES:
-            if getattr(self, name) is not None:
-                require_range(name, getattr(self, name), low, high, unit)
-        for name, low, high, unit in _NUMBERS:
-            require_within(name, getattr(self, name), low, high, unit)
-        if not isinstance(self.tissues, Mapping):
-            raise PlanError(f"tissues must be a table of label = [dB, MRayl, dB/cm/MHz], got {self.tissues!r}")
+        require_limits(self, RANGES, NUMBERS)
         for label, given in self.tissues.items():
-            _require_tissue(label, given)
-        if not isinstance(self.anatomy, (str, Mapping)):
-            raise PlanError(f'anatomy must be a kind or a table such as {{kind = "real"}}, got {self.anatomy!r}')
-        make("anatomies", self.anatomy)  # refuses what cannot be made now, not after hours
+            require_tissue(label, given)
 
     @property
     def parents(self) -> frozenset[str]:
         """The patients that it was fitted on, by the imaging or by the anatomy."""
-        return self._seen | (self._anatomy.parents if self._anatomy else frozenset())
-
-    @property
-    def _seen(self) -> frozenset[str]:
-        return self._learned.parents if self._learned else frozenset()
+        return fitted_on(self._learned, self._anatomy)
 
     def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> SimulateUltrasound:
         """Return an engine that shows what the training pictures show if ``learn`` is on, and whose anatomy may learn.
@@ -211,7 +194,7 @@ class SimulateUltrasound:
             If a voxel has an impossible size.
         """
         anatomy = self._anatomy or make("anatomies", self.anatomy)
-        return render_cases(self, n, rng, labels, anatomy, self._seen, self.render)
+        return render_cases(self, n, rng, labels, anatomy, fitted_on(self._learned), self.render)
 
     def render(self, labels: LabelMap, placement: Placement | None, rng: np.random.Generator) -> Rendered:
         """Return the picture of one label map, 8 bit, on its grid.
@@ -234,8 +217,8 @@ class SimulateUltrasound:
         acquisition = self._acquisition(labels, voxel, taking)
         source = learned.source(labels, placement, taking) if learned else None
         if learned and source:
-            acquisition = _like(acquisition, learned, source, labels, placement, voxel)
-            scene = self._learned_scene(learned, labels, placement, acquisition, scening)
+            acquisition = alike(acquisition, learned, source, labels, placement, voxel)
+            scene = learned_scene(learned, labels, placement, acquisition, self.shadow_db_mm, self.texture, scening)
         else:
             scene = draw_scene(labels, self.tissues, self.background, self.texture, voxel, scening)
         i, j, _ = labels.geometry.shape
@@ -248,7 +231,7 @@ class SimulateUltrasound:
                 grey = np.where((seen | (learned.frame == 0))[:, :, None], grey, learned.frame[:, :, None])
         image = Image.on(labels.geometry, np.rint(grey)[None].astype(np.uint8))
         kept = self.ignore_outside is False or (self.ignore_outside is None and learned is not None and learned.beyond)
-        truth = labels if kept or seen.all() else _ignored(labels, ~seen)
+        truth = labels if kept or seen.all() else ignored(labels, ~seen)
         attributes = {"tier": self.tier, "pixel_mm": round(voxel[0], 4), **acquisition.attributes()}
         return Rendered(image, truth, acquisition.scanner, attributes)
 
@@ -264,22 +247,6 @@ class SimulateUltrasound:
         names = [self.scanner] if self.scanner else suitable(width, height)
         settings = Settings(**{name: getattr(self, name) for name in Settings.__dataclass_fields__})
         return settings.draw(names[int(rng.integers(len(names)))], width, height, rng)
-
-    def _learned_scene(
-        self,
-        learned: Learned,
-        labels: LabelMap,
-        placement: Placement | None,
-        acquisition: Acquisition,
-        rng: np.random.Generator,
-    ) -> Scene:
-        """Return a scene of learned echogenicity; what it absorbs is made up for, but for what is very bright."""
-        level = learned.tissue.scene(labels, placement, rng, self.texture)[0]
-        bright = level > np.median(level) + 15
-        excess = self.shadow_db_mm * 10 / (2 * acquisition.beam.frequency_mhz)
-        attenuation = np.where(bright, acquisition.tgc + excess, acquisition.tgc).astype(np.float32)
-        even = np.ones_like(level)
-        return Scene(level - np.float32(acquisition.gain_db), even, attenuation, even)
 
     def _shown(
         self, scene: Scene, acquisition: Acquisition, grid: BeamGrid, apart_mm: float, rng: np.random.Generator
@@ -303,85 +270,3 @@ class SimulateUltrasound:
                 envelopes = [speckled(strengths, acquisition, grid, self.interface_db, f) for f in fields]
             out[:, :, k] = displayed(envelopes, strengths, acquisition, grid, rng)
         return out
-
-
-def _like(
-    acquisition: Acquisition,
-    learned: Learned,
-    source: str,
-    labels: LabelMap,
-    placement: Placement | None,
-    voxel: tuple[float, float, float],
-) -> Acquisition:
-    """Return the acquisition with outline and grain of a training picture, and without what its levels contain."""
-    i, j, _ = labels.geometry.shape
-    scale, shift = learned.window(source, (i, j), placement)
-    x, y = scale[0] * voxel[0], scale[1] * voxel[1]
-    own = learned.outlines[source].sector
-    across = x if own.straight else 1.0  # of a fan these are angles, and its picture is scaled evenly
-    place = (own.x * x + shift[0] * voxel[0], own.y * y + shift[1] * voxel[1])
-    sector = Sector(*place, own.radius * y, own.left * across, own.right * across, own.depth * y)
-    taken = with_sector(acquisition, sector)
-    grain = learned.grains[source]
-    sharp = replace(taken.beam, widen=(1.0, 1.0))
-    middle = float(sharp.lateral_sd_mm(np.array([sector.depth / 2]))[0])
-    widen = (grain.along * voxel[1] / sharp.axial_sd_mm, grain.across * voxel[0] / middle)
-    return replace(
-        taken,
-        beam=replace(sharp, widen=widen),
-        sliders_db=np.zeros(SLIDERS),
-        dynamic_range_db=LEARNED_RANGE_DB,
-        gamma=1.0,
-        looks=LOOKS,
-        speckle=grain.contrast,
-        noise_db=SILENT_DB,
-        clutter_db=SILENT_DB,
-        reverberation_db=SILENT_DB,
-    )
-
-
-def _ignored(labels: LabelMap, outside: np.ndarray) -> LabelMap:
-    """Return the label map with what the fan does not show marked as not counting."""
-    ignore = np.broadcast_to(outside[None, :, :, None], (1, *labels.geometry.shape)).copy()
-    if labels.ignore is not None:
-        ignore |= np.asarray(labels.ignore).astype(bool)
-    return replace(labels, ignore=ignore)
-
-
-def _require_tissue(label: str, given: object) -> None:
-    good = isinstance(given, Sequence) and not isinstance(given, str) and len(given) == 3
-    if not good or not all(isinstance(x, (int, float)) for x in given):  # type: ignore[attr-defined]
-        raise PlanError(f"tissues.{label} must be [dB against liver, MRayl, dB/cm/MHz], got {given!r}")
-    for what, value, (low, high) in zip(
-        ("dB against liver", "MRayl", "dB/cm/MHz"),
-        given,  # type: ignore[call-overload]
-        ((-80, 40), (0.001, 20), (0, 50)),
-        strict=True,
-    ):
-        require_within(f"tissues.{label} ({what})", value, low, high)
-
-
-_RANGES = (
-    ("frequency_mhz", 0.5, 40.0, "MHz"),
-    ("focus", 0.02, 5.0, "of the depth"),
-    ("tgc", 0.0, 3.0, "dB/cm/MHz"),
-    ("gain_db", -20.0, 100.0, "dB"),
-    ("dynamic_range_db", 10.0, 120.0, "dB"),
-    ("gamma", 0.2, 5.0, ""),
-    ("looks", 1, 16, ""),
-    ("speckle", 0.0, 1.0, ""),
-    ("noise_db", -150.0, 20.0, "dB"),
-    ("clutter_db", -150.0, 0.0, "dB"),
-    ("reverberation_db", -150.0, 40.0, "dB"),
-    ("scatterers", 0.2, 1000.0, "per resolution cell"),
-    ("widen", 1.0, 10.0, ""),
-)
-_NUMBERS = (
-    ("slider_db", 0.0, 20.0, "dB"),
-    ("interface_db", -50.0, 80.0, "dB"),
-    ("texture", 0.0, 5.0, ""),
-    ("pixel_mm", *SPACING_MM, "mm"),
-    ("transmits", 1, 64, ""),
-    ("elements", 8, 512, ""),
-    ("shadow_db_mm", 0.0, 20.0, "dB/mm"),
-)

@@ -8,33 +8,45 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from equipoise.core import Case, Geometry, Image, Label, LabelMap, LabelScheme
-from equipoise.core.registry import make
-from equipoise.engines.imaging.simulate_xray.detector import (
-    add_scatter,
-    attenuation_of,
-    detect,
-    displayed,
-)
-from equipoise.engines.imaging.simulate_xray.film import GROUPS, Shadow, cast, truth_of
+from equipoise.core import Case, Geometry, Image, LabelMap
+from equipoise.core.registry import make, require_types
+from equipoise.engines.imaging.simulate_xray.detector import detect
+from equipoise.engines.imaging.simulate_xray.film import cast, truth_of
 from equipoise.engines.imaging.simulate_xray.learned import Learned, learn_from
 from equipoise.engines.imaging.simulate_xray.projection import VIEWS, Beam, View
+from equipoise.engines.imaging.simulate_xray.reading import collimated, read
 from equipoise.engines.imaging.simulate_xray.rooms import ROOMS, Exposure, draw_exposure
-from equipoise.engines.imaging.simulate_xray.spectrum import MATERIALS, Spectrum, transmission
+from equipoise.engines.imaging.simulate_xray.targets import require_targets, scheme_of
 from equipoise.engines.imaging.simulate_xray.tissues import STRUCTURES, require_substances
-from equipoise.engines.parts.grid import Grid, power_law
-from equipoise.engines.parts.legal import require_grid, require_known, require_one_of, require_range, require_within
+from equipoise.engines.parts.legal import (
+    require_anatomy,
+    require_grid,
+    require_known,
+    require_limits,
+    require_one_of,
+    require_within,
+)
 from equipoise.engines.parts.placement import Placement
-from equipoise.engines.parts.rendering import Rendered, render_cases
-from equipoise.errors import GeometryMismatchError, LabelError, PlanError, did_you_mean
+from equipoise.engines.parts.rendering import Rendered, fitted_on, render_cases
+from equipoise.errors import GeometryMismatchError, PlanError
 
-LUNG_GRAIN = (0.012, 3.6, 22.0)
-BONE_GRAIN = (0.012, 2.8, 5.0)
-"""Spread in g/cm² per square root of a mm, exponent of the power spectrum, and longest wave in mm."""
 GRAIN = 0.7
 """Share of a film's own texture that is drawn anew: the rest is the noise that the detector adds."""
 _DEPTH_MM = 130.0
 """From a volume's middle to the patient's skin, for label maps that show no skin."""
+_RANGES = (("field_mm", 20, 1000, "mm"), ("lung_density", 0.05, 1.1, "g/cm³"))
+_NUMBERS = (
+    ("shadow_mm", 0.01, 100, "mm"),
+    ("texture", 0, 5, ""),
+    ("turn", 0, 30, "degrees"),
+    ("tilt", 0, 30, "degrees"),
+    ("dose", 1e-4, 1e4, ""),
+    ("scatter", 0, 10, ""),
+    ("blur", 0.05, 20, ""),
+    ("collimation", 0, 1, ""),
+    ("pixel_mm", 0.01, 10, "mm"),
+    ("levels", 15, 65535, ""),
+)
 
 
 @dataclass(frozen=True)
@@ -130,46 +142,29 @@ class SimulateXRay:
     _anatomy: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        require_anatomy(self.anatomy)
+        require_types(self)
         if self.scanner is not None:
             require_one_of("scanner", self.scanner, ROOMS)
         if not self.views:
             raise PlanError(f"views must name at least one of {', '.join(VIEWS)}")
         for view in self.views:
             require_one_of("views", view, VIEWS)
-        if len(self.size) != 2:
-            raise PlanError(f"size = {self.size!r} is not possible; legal: columns and rows, 16 to 4096 each")
         for count in self.size:
             require_within("size", count, 16, 4096, "pixels")
-        require_range("field_mm", self.field_mm, 20, 1000, "mm")
-        require_within("shadow_mm", self.shadow_mm, 0.01, 100, "mm")
-        require_range("lung_density", self.lung_density, 0.05, 1.1, "g/cm³")
-        require_within("texture", self.texture, 0, 5)
-        require_within("turn", self.turn, 0, 30, "degrees")
-        require_within("tilt", self.tilt, 0, 30, "degrees")
-        require_within("dose", self.dose, 1e-4, 1e4)
-        require_within("scatter", self.scatter, 0, 10)
-        require_within("blur", self.blur, 0.05, 20)
-        require_within("collimation", self.collimation, 0, 1)
-        require_within("pixel_mm", self.pixel_mm, 0.01, 10, "mm")
-        require_within("levels", self.levels, 15, 65535)
+        require_limits(self, _RANGES, _NUMBERS)
         require_substances(self.materials)
-        if not isinstance(self.targets, Mapping):
-            raise PlanError(f"targets must be a table of label = [structures], got {self.targets!r}")
+        require_targets(self.targets)
         if self._rooms() == ():
             raise PlanError(
                 f"scanner {self.scanner!r} takes no {' or '.join(self.views)}",
                 fix="choose views that it takes, or scanner = none",
             )
-        make("anatomies", self.anatomy)  # refuses what cannot be made now, not after hours
 
     @property
     def parents(self) -> frozenset[str]:
         """The patients that it was fitted on, by the imaging or by the anatomy."""
-        return self._seen | (self._anatomy.parents if self._anatomy else frozenset())
-
-    @property
-    def _seen(self) -> frozenset[str]:
-        return self._learned.parents if self._learned else frozenset()
+        return fitted_on(self._learned, self._anatomy)
 
     def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> SimulateXRay:
         """Return an engine whose pictures have the tones and sharpness of the films, and whose anatomy may learn.
@@ -197,7 +192,7 @@ class SimulateXRay:
             If ``labels`` is empty, or the anatomy draws too few maps.
         """
         anatomy = None if labels is not None else self._anatomy or make("anatomies", self.anatomy)
-        return render_cases(self, n, rng, labels, anatomy, self._seen, self.render)
+        return render_cases(self, n, rng, labels, anatomy, fitted_on(self._learned), self.render)
 
     def render(self, labels: LabelMap, placement: Placement | None, rng: np.random.Generator) -> Rendered:
         """Return the radiograph of one label map.
@@ -252,83 +247,23 @@ class SimulateXRay:
         beam = Beam(exposure.distance_mm - back, back, shape, pixel, toward, *turns, exposure.shift_mm)
         lung = float(tissue.uniform(*self.lung_density))
         shadow = cast(labels, exposure.view, beam, self.materials, lung, self.shadow_mm)
-        scheme, targets = self._truth_scheme(labels)
+        learned = self._learned
+        scheme, targets = scheme_of(labels, self.targets, learned.scheme if learned else None)
         truth = truth_of(shadow, labels.scheme.names, scheme, targets)
-        grey, attributes = self._read(shadow, exposure, pixel, tissue, noise)
-        grey = self._toned(grey, tones)
-        grey = self._collimated(grey, tones)
+        grey = read(shadow, exposure, pixel, self.texture, tissue, noise)
+        grey = collimated(learned.toned(grey, tones) if learned else grey, self.collimation, tones)
         geometry = Geometry.from_spacing((columns, rows, 1), (pixel, pixel, 1.0))
-        unit = self._learned.unit if self._learned else "mm"
-        if unit == "px":
+        if learned and learned.unit == "px":
             # Films without a stated size: theirs are pixels, so are ours.
             geometry = Geometry.from_spacing((columns, rows, 1), (1.0, 1.0, 1.0), unit="px")
         image = Image.on(geometry, self._stored(grey))
-        return Rendered(image, LabelMap.on(geometry, truth[..., None], scheme), exposure.room, attributes)
-
-    def _read(
-        self, shadow: Shadow, exposure: Exposure, pixel: float, tissue: np.random.Generator, noise: np.random.Generator
-    ) -> tuple[np.ndarray, dict[str, str | float]]:
-        """Return grey values from 0 to 1 of what the rays met."""
-        areal = self._grained(shadow, pixel, tissue) if self.texture else shadow.areal
-        spectrum = Spectrum.of_tube(exposure.kvp, *exposure.filter_mm)
-        primary = transmission(areal, *spectrum.coarse())
-        mass = areal.sum(axis=2)
-        signal = add_scatter(primary, mass, exposure, pixel)
-        inside = mass > 1.0
-        read = detect(signal, inside, exposure, pixel, noise)
-        return displayed(attenuation_of(read), inside, exposure, pixel), exposure.attributes()
-
-    def _grained(self, shadow: Shadow, pixel: float, rng: np.random.Generator) -> np.ndarray:
-        """Return areal densities with what voxels cannot hold: fine vessels in lung, trabeculae in bone."""
-        areal = shadow.areal.copy()
-        grid = Grid((*shadow.lung_mm.shape, 1), (pixel, pixel, 1.0))
-        for material, way, (amount, exponent, longest) in (
-            ("lung", shadow.lung_mm, LUNG_GRAIN),
-            ("cortical bone", shadow.bone_mm, BONE_GRAIN),
-        ):
-            # Independent layers add up as the square root of their number.
-            grain = self.texture * amount * np.sqrt(way) * power_law(grid, exponent, longest, rng)[..., 0]
-            part = areal[..., MATERIALS.index(material)]
-            part += np.maximum(grain, -0.5 * part)
-        return areal
-
-    def _toned(self, grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return self._learned.toned(grey, rng) if self._learned else grey
-
-    def _collimated(self, grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if rng.random() >= self.collimation:
-            return grey
-        grey = grey.copy()
-        columns, rows = grey.shape
-        left, right, top, bottom = (rng.uniform(0, 0.06, 4) * [columns, columns, rows, rows]).astype(int)
-        grey[:left], grey[columns - right :], grey[:, :top], grey[:, rows - bottom :] = 0.0, 0.0, 0.0, 0.0
-        return grey
+        return Rendered(image, LabelMap.on(geometry, truth[..., None], scheme), exposure.room, exposure.attributes())
 
     def _stored(self, grey: np.ndarray) -> np.ndarray:
         if self._learned:
             return self._learned.stored(grey)[..., None]
         kind = np.uint8 if self.levels <= 255 else np.uint16
         return np.asarray(np.rint(np.clip(grey, 0, 1) * self.levels), kind)[None, ..., None]
-
-    def _truth_scheme(self, labels: LabelMap) -> tuple[LabelScheme, dict[str, tuple[str, ...]]]:
-        """Return the labels of the truth, and what they are made of."""
-        names = labels.scheme.names
-        targets = {label: tuple(parts) for label, parts in self.targets.items()}
-        for label, parts in targets.items():
-            for part in parts:
-                if part not in names and part not in GROUPS:
-                    raise LabelError(
-                        f"targets.{label} asks for {part!r}, which the label map does not show."
-                        f"{did_you_mean(part, [*names, *GROUPS])}",
-                        fix=f"name structures of the anatomy, or groups: {', '.join(GROUPS)}",
-                    )
-        learned = self._learned.scheme if self._learned else None
-        if learned is not None and all(n in targets or n in names or n in GROUPS for n in learned.names):
-            # Films and pictures then train one model: same labels, same order.
-            return learned, targets
-        if targets:
-            return LabelScheme(tuple(Label(n, k) for k, n in enumerate(targets, 1)), exclusive=False), targets
-        return LabelScheme(labels.scheme.labels, exclusive=False), {}
 
     def _film(
         self, labels: LabelMap, placement: Placement | None, how: np.random.Generator, tissue: np.random.Generator,
@@ -347,8 +282,8 @@ class SimulateXRay:
         attenuation = self._learned.tissue.scene(labels, placement, tissue, GRAIN)[0, ..., 0]
         inside = np.ones(attenuation.shape, bool)
         # The films' own blur and scatter are part of what was learned: noise and sharpness are what is new.
-        read = detect(np.exp(-attenuation).astype(np.float32), inside, exposure, pixel, noise)
-        flux = read / max(float(read.mean()), 1e-6) * float(np.exp(-attenuation).mean())
+        detected = detect(np.exp(-attenuation).astype(np.float32), inside, exposure, pixel, noise)
+        flux = detected / max(float(detected.mean()), 1e-6) * float(np.exp(-attenuation).mean())
         grey = self._learned.grey_of(np.asarray(-np.log(np.maximum(flux, 1e-4)), np.float32))
         image = Image.on(labels.geometry, self._learned.stored(grey)[..., None])
         return Rendered(image, labels, exposure.room, {**exposure.attributes(), "view": "as learned"})

@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from equipoise.core import LabelMap, LabelScheme
 from equipoise.engines.imaging.simulate_xray.projection import Beam, LabelRays, View, oriented
-from equipoise.engines.imaging.simulate_xray.spectrum import MATERIALS
 from equipoise.engines.imaging.simulate_xray.tissues import CORTEX_MM, mixture, substance_of
+from equipoise.engines.parts.spectrum import MATERIALS
 from equipoise.engines.parts.value_map import MOST_INDICES, ValueMap, value_map
 from equipoise.errors import GeometryMismatchError
 

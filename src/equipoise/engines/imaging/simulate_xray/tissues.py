@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from equipoise.engines.imaging.simulate_xray.spectrum import MATERIALS
+from equipoise.engines.parts.spectrum import MATERIALS
 from equipoise.errors import PlanError, did_you_mean
 
 Mixture = Mapping[str, float]
@@ -91,10 +91,8 @@ def mixture(substance: str, lung_g_cm3: float) -> np.ndarray:
 
 def require_substances(materials: Mapping[str, str]) -> None:
     """Raise `PlanError` unless ``materials`` names substances that exist."""
-    if not isinstance(materials, Mapping):
-        raise PlanError(f"materials must be a table of label = substance, got {materials!r}")
     for label, substance in materials.items():
-        if substance not in SUBSTANCES:
+        if not isinstance(substance, str) or substance not in SUBSTANCES:
             raise PlanError(
                 f"materials.{label} = {substance!r} is no substance.{did_you_mean(str(substance), SUBSTANCES)}"
             )
