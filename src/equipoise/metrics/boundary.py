@@ -80,7 +80,10 @@ def bounding_box(mask: Mask) -> tuple[slice, ...] | None:
 def occupied_range(mask: Mask) -> slice:
     """Slice from the first to the last index of the first axis that holds an inside voxel; empty if there is none."""
     rows = mask.reshape(len(mask), -1) if mask.flags.c_contiguous and mask.size else mask
-    occupied = np.flatnonzero(rows.any(axis=tuple(range(1, rows.ndim))))
+    if rows.ndim == 2 and rows.flags.c_contiguous and rows.shape[1] % 8 == 0:
+        occupied = np.flatnonzero(rows.view(np.uint64).max(axis=1))  # eight voxels at a time
+    else:
+        occupied = np.flatnonzero(rows.any(axis=tuple(range(1, rows.ndim))))
     return slice(int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else slice(0, 0)
 
 

@@ -27,6 +27,9 @@ _FEW = 600  # points; below this the tree answers faster than numpy can be calle
 # Measured on surfaces of 1e5 points: a query takes about 1 us + 0.05 us x (distance in voxels)², because the number of
 # target points that are nearly nearest grows with the distance; a distance transform takes about 0.1 us a voxel.
 _QUERY, _QUERY_FAR, _VOXEL = 1.0, 0.05, 0.1
+_SMALL_BOX = 8_000
+"""Voxels up to which a distance transform costs less than building a tree to ask it whether it would."""
+
 _LARGEST_BOX = 30_000_000  # voxels; a distance transform needs 12 bytes for each
 _SAMPLE = 200
 
@@ -99,6 +102,8 @@ def _far(start: Indices, target: Indices, spacing: tuple[float, ...]) -> Distanc
     low = np.minimum(start.min(axis=0), target.min(axis=0))
     shape = tuple((np.maximum(start.max(axis=0), target.max(axis=0)) + 1 - low).tolist())
     voxels = math.prod(shape)
+    if voxels <= _SMALL_BOX:
+        return _by_transform(start - low, target - low, shape, spacing)
     if len(start) > _SAMPLE and voxels <= _LARGEST_BOX:
         sample = _by_tree(start[:: len(start) // _SAMPLE], target, spacing)
         squared_steps = float(np.square(sample).mean()) / math.prod(spacing) ** (2 / len(spacing))
