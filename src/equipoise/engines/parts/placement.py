@@ -37,7 +37,8 @@ class Placement:
     def carry(self, values: np.ndarray) -> np.ndarray:
         """Return integers of the source's grid, shape ``(L, I, J, K)``, on the drawn grid; nearest neighbour.
 
-        Outside the source's grid they are mirrored, as image and labels are.
+        Beyond the source's grid its outermost voxels go on, as tissue cut off by the border does: a mirror image would
+        show a second organ, or a second lesion, where there is none.
         """
         nothing = np.zeros((1, *values.shape[1:]), np.float32)
-        return warp(nothing, values, self.shape, self.matrix, self.offset, self.nodes, self.step)[1]
+        return warp(nothing, values, self.shape, self.matrix, self.offset, self.nodes, self.step, mirrored=False)[1]

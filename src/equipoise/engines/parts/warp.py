@@ -77,11 +77,12 @@ def warp(
     offset: np.ndarray,
     nodes: np.ndarray | None = None,
     step: Sequence[float] = (1.0, 1.0, 1.0),
+    mirrored: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the image and labels seen from ``matrix @ (x + d(x)) + offset`` at every output voxel ``x``.
 
     Outside its grid the image is mirrored, and its labels with it: a patch then shows no invented black corner, and
-    the label still names what is seen.
+    the label still names what is seen. What is an anatomy is not mirrored but continued: no body has a second head.
 
     Parameters
     ----------
@@ -98,6 +99,8 @@ def warp(
         one-to-one below `SAFE_2D` or `SAFE_3D` times ``step``.
     step
         Distance of the nodes along I, J, K, in output voxels.
+    mirrored
+        Whether what lies outside is the grid's mirror image, or else its nearest voxel.
 
     Returns
     -------
@@ -111,9 +114,9 @@ def warp(
     matrix, offset, steps = np.array(matrix, float), np.array(offset, float), np.array(step, float)
     if shape[2] == 1:
         plane = np.ascontiguousarray(nodes[:2, :, :, 0] if nodes.size else nodes[:2, :, :, 0:0].reshape(2, 0, 0))
-        _warp2(image[..., 0], labels[..., 0], matrix, offset, plane, steps, out[..., 0], named[..., 0])
+        _warp2(image[..., 0], labels[..., 0], matrix, offset, plane, steps, mirrored, out[..., 0], named[..., 0])
     else:
-        _warp3(image, labels, matrix, offset, nodes, steps, out, named)
+        _warp3(image, labels, matrix, offset, nodes, steps, mirrored, out, named)
     return out, named
 
 
@@ -133,12 +136,13 @@ def cubic_weights(t):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _mirror(x, n):  # type: ignore[no-untyped-def]
-    """Return a position mirrored once into ``[0, n - 1]``; what is further out takes the nearest end."""
-    x = abs(x)
-    if x > n - 1:
-        x = 2.0 * (n - 1) - x
-    return max(x, 0.0)
+def _inside(x, n, mirrored):  # type: ignore[no-untyped-def]
+    """Return a position mirrored at most once into ``[0, n - 1]``; what is further out takes the nearest end."""
+    if mirrored:
+        x = abs(x)
+        if x > n - 1:
+            x = 2.0 * (n - 1) - x
+    return min(max(x, 0.0), n - 1.0)
 
 
 @njit(cache=True, nogil=True)
@@ -181,7 +185,7 @@ def _field(nodes, step, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _warp2(image, labels, matrix, offset, nodes, step, out, named):  # type: ignore[no-untyped-def]
+def _warp2(image, labels, matrix, offset, nodes, step, mirrored, out, named):  # type: ignore[no-untyped-def]
     channels, ni, nj = image.shape
     elastic = nodes.shape[1] > 0
     line = np.empty((2, nodes.shape[2]), np.float32)
@@ -194,8 +198,8 @@ def _warp2(image, labels, matrix, offset, nodes, step, out, named):  # type: ign
                 b, w0, w1, w2, w3 = cubic_weights(j / step[1])
                 y0 += w0 * line[0, b] + w1 * line[0, b + 1] + w2 * line[0, b + 2] + w3 * line[0, b + 3]
                 y1 += w0 * line[1, b] + w1 * line[1, b + 1] + w2 * line[1, b + 2] + w3 * line[1, b + 3]
-            p = _mirror(matrix[0, 0] * y0 + matrix[0, 1] * y1 + offset[0], ni)
-            q = _mirror(matrix[1, 0] * y0 + matrix[1, 1] * y1 + offset[1], nj)
+            p = _inside(matrix[0, 0] * y0 + matrix[0, 1] * y1 + offset[0], ni, mirrored)
+            q = _inside(matrix[1, 0] * y0 + matrix[1, 1] * y1 + offset[1], nj, mirrored)
             i0, j0 = int(p), int(q)
             i1, j1 = min(i0 + 1, ni - 1), min(j0 + 1, nj - 1)
             fp, fq = np.float32(p - i0), np.float32(q - j0)
@@ -210,7 +214,7 @@ def _warp2(image, labels, matrix, offset, nodes, step, out, named):  # type: ign
 
 
 @njit(cache=True, nogil=True)
-def _warp3(image, labels, matrix, offset, nodes, step, out, named):  # type: ignore[no-untyped-def]
+def _warp3(image, labels, matrix, offset, nodes, step, mirrored, out, named):  # type: ignore[no-untyped-def]
     channels, ni, nj, nk = image.shape
     elastic = nodes.shape[1] > 0
     plane = np.empty((3, nodes.shape[2], nodes.shape[3]), np.float32)
@@ -229,9 +233,9 @@ def _warp3(image, labels, matrix, offset, nodes, step, out, named):  # type: ign
                     y0 += w0 * line[0, b] + w1 * line[0, b + 1] + w2 * line[0, b + 2] + w3 * line[0, b + 3]
                     y1 += w0 * line[1, b] + w1 * line[1, b + 1] + w2 * line[1, b + 2] + w3 * line[1, b + 3]
                     y2 += w0 * line[2, b] + w1 * line[2, b + 1] + w2 * line[2, b + 2] + w3 * line[2, b + 3]
-                p = _mirror(matrix[0, 0] * y0 + matrix[0, 1] * y1 + matrix[0, 2] * y2 + offset[0], ni)
-                q = _mirror(matrix[1, 0] * y0 + matrix[1, 1] * y1 + matrix[1, 2] * y2 + offset[1], nj)
-                r = _mirror(matrix[2, 0] * y0 + matrix[2, 1] * y1 + matrix[2, 2] * y2 + offset[2], nk)
+                p = _inside(matrix[0, 0] * y0 + matrix[0, 1] * y1 + matrix[0, 2] * y2 + offset[0], ni, mirrored)
+                q = _inside(matrix[1, 0] * y0 + matrix[1, 1] * y1 + matrix[1, 2] * y2 + offset[1], nj, mirrored)
+                r = _inside(matrix[2, 0] * y0 + matrix[2, 1] * y1 + matrix[2, 2] * y2 + offset[2], nk, mirrored)
                 i0, j0, k0 = int(p), int(q), int(r)
                 i1, j1, k1 = min(i0 + 1, ni - 1), min(j0 + 1, nj - 1), min(k0 + 1, nk - 1)
                 fp, fq, fr = np.float32(p - i0), np.float32(q - j0), np.float32(r - k0)
