@@ -3,9 +3,11 @@
 Writes ``docs/gallery/<modality>.jpg`` and ``docs/gallery.md`` from the entries of ``evidence/gallery.toml``. With
 ``--data`` (the folder that the plans' data paths start from), half of each plan's training patients are learned from,
 and a small classifier tries to tell simulated images from the other half's; its area under the curve is kept in
-``evidence/gallery.json``. What ``python benchmarks/simulation_cost.py --write`` has measured is shown below. With
-``--look`` real and simulated pictures are laid side by side in a folder of your own: real pictures never enter the
-repository.
+``evidence/gallery.json`` with its day and commit. Every modality is kept as soon as it is finished; after an
+interruption ``--resume`` goes on with those that this commit has not drawn and measured yet. What
+``python benchmarks/simulation_cost.py --write`` has measured is shown below. With ``--look`` real and simulated sheets
+are laid side by side in a folder of your own: real pictures never enter the repository. ``--out`` writes the page, its
+pictures and its figures elsewhere, for a trial.
 """
 
 from __future__ import annotations
@@ -13,14 +15,17 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import statistics
+import subprocess
 import sys
+import time
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gallery_page import area, page, slug
 from PIL import Image as Picture
 
 from equipoise.cli.contact_sheet import contact_sheet
@@ -34,26 +39,37 @@ from equipoise.features import tell_apart
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-PER_ROW, LARGEST, SEED = 4, 150_000, 1
-OPENING = """\
-# Gallery of simulated images
+PER_ROW, LARGEST, SEED, FOLDS = 4, 150_000, 1, 5
+ENTRIES = HERE / "gallery.toml"
 
-Every picture on this page is simulated; no patient is shown. Outlines are the exact labels, in the colours named below
-each sheet; under every picture stand its engine and the scanner profile that it was drawn from. Of torso and head some
-labels only are outlined. Where many are, the picture is shown without outlines as well. Drawn by
-`python evidence/gallery.py`.
 
-## Told from real images
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the page, its pictures and its figures are written: the repository's own places, or one folder."""
 
-A small linear classifier on hand-made features (`equipoise.features.tell_apart`) sees simulated images and real ones
-of patients that the simulator was not fitted on. An area under the curve of 0.5 means that it cannot tell them apart,
-1 that it always can. This describes fidelity; it says nothing about what the images are worth for training, which
-`docs/evidence.md` measures. Intervals are 95 %, by bootstrap over patients. Unfitted images show procedural anatomy,
-fitted ones deformed label maps of the training patients, so the two differ in anatomy too.
+    page: Path = ROOT / "docs" / "gallery.md"
+    measured: Path = HERE / "gallery.json"
 
-| modality | real images | patients | unfitted | fitted |
-|---|---|---|---|---|"""
-ENTRIES, MEASURED, COST = HERE / "gallery.toml", HERE / "gallery.json", HERE / "cost.json"
+    @classmethod
+    def of(cls, out: Path | None) -> Place:
+        """Return the places in a folder of the user's."""
+        return cls() if out is None else cls(out / "gallery.md", out / "gallery.json")
+
+    @property
+    def pictures(self) -> Path:
+        """The folder of the sheets, which the page names relative to itself."""
+        return self.page.parent / "gallery"
+
+    def read(self) -> dict[str, Any]:
+        """Return what was drawn and measured before."""
+        kept: dict[str, Any] = json.loads(self.measured.read_text(encoding="utf-8")) if self.measured.exists() else {}
+        return kept
+
+    def write(self, entries: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> None:
+        """Write figures and page."""
+        self.page.parent.mkdir(parents=True, exist_ok=True)
+        self.measured.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+        self.page.write_text(page(entries, measured, self.pictures), encoding="utf-8")
 
 
 def draw(entry: Mapping[str, Any], folder: Path) -> list[str]:
@@ -64,7 +80,8 @@ def draw(entry: Mapping[str, Any], folder: Path) -> list[str]:
         try:
             engine = make("engines", {"kind": entry["engine"], **row.get("parameters", {})})
             made = engine.sample(PER_ROW, rng_for(SEED, entry["name"], row["shows"]))
-            cases += [outlined(case, entry.get("outline", ())) for case in made]
+            names = row.get("outline", entry.get("outline", ()))
+            cases += [outlined(case, names) for case in told(made, f"{entry['name']}, {row['shows']}", PER_ROW)]
             shown.append(row["shows"])
         except EquipoiseError as error:
             say(f"{entry['name']}, {row['shows']}: left out, {error.message}")
@@ -100,100 +117,66 @@ def compressed(sheet: Picture.Image) -> bytes:
 
 def measure(entry: Mapping[str, Any], data: Path, most: int, look: Path | None) -> dict[str, Any]:
     """Return how well simulated images are told from real ones, unfitted and fitted on other patients."""
-    real = entry["real"]
+    name, real = entry["name"], entry["real"]
     prepared = prepare(load_plan(ROOT / real["plan"]), data, Path())
     train = sorted(prepared.split.train)
-    people = [train[i] for i in rng_for(SEED, "halves", entry["name"]).permutation(len(train))][: 2 * most]
+    people = [train[i] for i in rng_for(SEED, "halves", name).permutation(len(train))][: 2 * most]
     learned, held_out = (
         part_cases(prepared.context.source, frozenset(half))
         for half in (people[: len(people) // 2], people[len(people) // 2 :])
     )
-    found: dict[str, Any] = {"plan": prepared.context.plan.title, "patients": len(people) - len(people) // 2}
+    patients = len(people) - len(people) // 2
+    found: dict[str, Any] = {"plan": prepared.context.plan.title, "patients": patients, **when()}
+    if look is not None:
+        look.mkdir(parents=True, exist_ok=True)
+        contact_sheet(bare(held_out[:12])).save(look / f"{slug(name)}_real.png")
     for how in ("unfitted", "fitted"):
         engine = make("engines", {"kind": entry["engine"], **real[how]})
         if how == "fitted":
-            engine = engine.fit(learned, rng_for(SEED, "fit", entry["name"]))
-        made = list(engine.sample(len(held_out), rng_for(SEED, how, entry["name"])))
-        apart = tell_apart(held_out, made, rng_for(SEED, "apart", entry["name"]))
+            say(f"{name}, fitted: learning from {len(learned)} images of {len(people) // 2} patients")
+            engine = engine.fit(learned, rng_for(SEED, "fit", name))
+        made = told(engine.sample(len(held_out), rng_for(SEED, how, name)), f"{name}, {how}", len(held_out))
+        apart = tell_apart(held_out, made, rng_for(SEED, "apart", name), folds=min(FOLDS, patients))
         found[how] = {"auc": apart.auc, "low": apart.low, "high": apart.high, "images": [apart.real, apart.simulated]}
-        say(f"{entry['name']}, {how}: AUC {apart.auc:.2f} [{apart.low:.2f}, {apart.high:.2f}]")
+        say(f"{name}, {how}: AUC {area(found[how])}")
         if look is not None:
-            look.mkdir(parents=True, exist_ok=True)
-            contact_sheet(held_out[:12]).save(look / f"{slug(entry['name'])}_real.png")
-            contact_sheet(made[:12], simulated=True).save(look / f"{slug(entry['name'])}_{how}.png")
+            shown = bare(made[:12], real.get("outline", ()))
+            contact_sheet(shown, simulated=True).save(look / f"{slug(name)}_{how}.png")
     return found
 
 
-def page(entries: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> str:
-    """Return ``docs/gallery.md``."""
-    lines = [OPENING]
-    for entry in entries:
-        if "real" in entry:
-            kept = measured.get(entry["name"], {}).get("told_apart")
-            cells = [kept["plan"], str(kept["patients"])] if kept else ["not measured", ""]
-            cells += [area(kept[how]) if kept else "" for how in ("unfitted", "fitted")]
-            lines.append(f"| {' | '.join([entry['name'], *cells])} |")
-    for entry in entries:
-        name = entry["name"]
-        file = ROOT / "docs" / "gallery" / f"{slug(name)}.jpg"
-        shown = measured.get(name, {}).get("shows")
-        if not shown or not file.exists():
-            continue
-        rows = "; ".join(shown)
-        alt = f"Simulated {name} images with outlines of their labels"
-        lines += ["", f"## {name}", "", f"`{entry['engine']}`, simulated: {rows}.", ""]
-        lines.append(f"![{alt}](gallery/{file.name})")
-    if COST.exists():
-        names = {entry["engine"]: entry["name"] for entry in entries}
-        lines += cost(json.loads(COST.read_text(encoding="utf-8")), names)
-    return "\n".join(lines) + "\n"
+def bare(cases: Sequence[Case], names: Sequence[str] = ()) -> list[Case]:
+    """Return cases to look at: pictures without outlines; volumes with these labels, which choose the slice shown."""
+    return [c.without_truth() if c.image.geometry.ndim == 2 else outlined(c, names) for c in cases]
 
 
-def cost(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
-    """Return the section on what a case costs: a sentence, the figure, and the table folded away."""
-
-    def spread(form: str, n: int) -> tuple[str, float]:
-        chosen = [row for row in rows if (row["form"], row["n"]) == (form, n)]
-        times = [statistics.median(row["render_s"]) for row in chosen]
-        return f"{duration(min(times))} to {duration(max(times))}", max(row["peak_gb"] for row in chosen)
-
-    picture, volume = spread("picture", 256), spread("volume", 256)
-    lines = ["", "## What a case costs", ""]
-    lines += [
-        f"On one thread a simulated picture of 256² takes {picture[0]} of CPU by modality, a volume of 256³",
-        f"{volume[0]} and at most {volume[1]:.2f} GB of memory with Python and all libraries. Times are of the",
-        "rendering of a given label map, as medians, with each repeat as a dot and their range as a line;",
-        "`python benchmarks/simulation_cost.py` prints them and says what is shown at which size. An X-ray of a volume",
-        "is a picture of 256².",
-        "",
-        "![CPU time and peak memory of simulated cases against their size](gallery/cost.svg)",
-        "",
-        "<details><summary>Table</summary>",
-        "",
-        "| modality | size | CPU time | repeats | label map drawn in | peak memory |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        times, size = row["render_s"], f"{row['n']}{'³' if row['form'] == 'volume' else '²'}"
-        cells = [names[row["kind"]], size, duration(statistics.median(times)), str(len(times))]
-        cells += [duration(row["anatomy_s"]), f"{row['peak_gb']:.2f} GB"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", "</details>"]
+def when() -> dict[str, str]:
+    """Return the commit and the day; a commit whose sources were changed since is said to be so."""
+    run = ["git", "-C", str(ROOT)]
+    commit = subprocess.run([*run, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    changed = subprocess.run(
+        [*run, "status", "--porcelain", "--", "src", "examples", "evidence/gallery.toml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    name = commit.stdout.strip() or "no commit"
+    return {"commit": f"{name}, changed" if changed.stdout.strip() else name, "day": f"{datetime.now(UTC):%Y-%m-%d}"}
 
 
-def duration(seconds: float) -> str:
-    """Return a time in ms, or in s from one second on."""
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+def told(cases: Iterable[Case], what: str, count: int) -> list[Case]:
+    """Return all cases, telling every few seconds how many there are."""
 
+    def counted() -> Iterator[Case]:
+        start = last = time.monotonic()
+        for number, case in enumerate(cases, 1):
+            now = time.monotonic()
+            if now - last > 5 or number == count:
+                say(f"{what}: {number} of {count} in {now - start:.0f} s")
+                last = now
+            yield case
 
-def area(kept: Mapping[str, Any]) -> str:
-    """Return an area under the curve with its interval."""
-    return f"{kept['auc']:.2f} [{kept['low']:.2f}, {kept['high']:.2f}]"
-
-
-def slug(name: str) -> str:
-    """Return a modality's name as a file's."""
-    return name.lower().replace(" ", "-")
+    return list(counted())
 
 
 def say(text: str) -> None:
@@ -201,45 +184,72 @@ def say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw, and measure where real data are at hand."""
+def finished(entry: Mapping[str, Any], kept: Mapping[str, Any], given: argparse.Namespace) -> bool:
+    """Return whether a modality was drawn and measured as it would be now: same entry, same commit, same number."""
+    now = when()["commit"]
+    drawn = given.no_pictures or kept.get("drawn") == now
+    apart = kept.get("told_apart", {})
+    measured = (
+        given.data is None or "real" not in entry or (apart.get("commit"), apart.get("most")) == (now, given.most)
+    )
+    return bool(drawn and measured and not now.endswith("changed"))
+
+
+def asked(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder that the plans' data paths start from")
     parser.add_argument("--only", action="append", help="a modality; repeatable")
+    parser.add_argument("--resume", action="store_true", help="leave out what this commit has drawn and measured")
     parser.add_argument("--most", type=int, default=40, help="patients in each half of the real images")
     parser.add_argument("--look", type=Path, help="folder outside the repository for real beside simulated pictures")
+    parser.add_argument("--out", type=Path, help="folder for page, pictures and figures, instead of the repository's")
     parser.add_argument("--no-pictures", action="store_true", help="measure only")
-    given = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def chosen(entries: Sequence[Mapping[str, Any]], given: argparse.Namespace) -> list[Mapping[str, Any]]:
+    """Return the modalities to work on; `PlanError` where the command line names what is not there."""
+    if given.look is not None and given.look.resolve().is_relative_to(ROOT):
+        raise PlanError("--look lies in the repository", why="real pictures must never be committed", fix="elsewhere")
+    names = [entry["name"] for entry in entries]
+    for name in given.only or ():
+        if name not in names:
+            raise PlanError(f"no modality {name!r} in {ENTRIES.name}", fix=f"one of {', '.join(names)}")
+    return [entry for entry in entries if not given.only or entry["name"] in given.only]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw, and measure where real data are at hand."""
+    given = asked(arguments)
     entries = tomllib.loads(ENTRIES.read_text(encoding="utf-8"))["modality"]
-    measured = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
+    place = Place.of(given.out)
+    measured = place.read()
     try:
-        if given.look is not None and given.look.resolve().is_relative_to(ROOT):
-            raise PlanError(
-                "--look lies in the repository", why="real pictures must never be committed", fix="elsewhere"
-            )
-        names = [entry["name"] for entry in entries]
-        for name in given.only or ():
-            if name not in names:
-                raise PlanError(f"no modality {name!r} in {ENTRIES.name}", fix=f"one of {', '.join(names)}")
+        wanted = chosen(entries, given)
     except PlanError as error:
         say(str(error))
         return 2
-    for entry in entries:
-        if given.only and entry["name"] not in given.only:
-            continue
+    for entry in wanted:
+        name = entry["name"]
         if entry["engine"] not in kinds("engines"):
-            say(f"{entry['name']}: left out, no engine {entry['engine']!r} is registered")
+            say(f"{name}: left out, no engine {entry['engine']!r} is registered")
             continue
-        kept = measured.setdefault(entry["name"], {})
+        kept = measured.setdefault(name, {})
+        if given.resume and finished(entry, kept, given):
+            say(f"{name}: drawn and measured at this commit already")
+            continue
         if not given.no_pictures:
-            kept["shows"] = draw(entry, ROOT / "docs" / "gallery")
+            kept["shows"] = draw(entry, place.pictures)
+            kept["drawn"] = when()["commit"]
+            place.write(entries, measured)
         if given.data is not None and "real" in entry:
             try:
-                kept["told_apart"] = measure(entry, given.data, given.most, given.look)
+                kept["told_apart"] = {**measure(entry, given.data, given.most, given.look), "most": given.most}
             except EquipoiseError as error:
-                say(f"{entry['name']}: not measured, {error}")
-    MEASURED.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    (ROOT / "docs" / "gallery.md").write_text(page(entries, measured), encoding="utf-8")
+                say(f"{name}: not measured, {error}")
+        place.write(entries, measured)
+    place.write(entries, measured)
     return 0
 
 

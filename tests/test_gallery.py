@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -21,13 +22,10 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def gallery() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gallery", ROOT / "evidence" / "gallery.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def gallery() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "evidence")
+        yield importlib.import_module("gallery")
 
 
 def entries() -> list[dict]:  # type: ignore[type-arg]
@@ -83,3 +81,51 @@ def test_what_is_not_allowed_is_said(gallery: ModuleType, words: list[str], caps
     assert gallery.main(words) == 2
     assert "fix" in capsys.readouterr().err
     assert (ROOT / "docs" / "gallery.md").read_bytes() == before
+
+
+def measured_of(entry: dict, *rest: object) -> dict:  # type: ignore[type-arg]
+    kept = {"auc": 0.9, "low": 0.8, "high": 1.0, "images": [26, 26]}
+    when = {"commit": "abc1234", "day": "2031-02-03"}
+    return {"plan": "A plan", "patients": 20, **when, "unfitted": kept, "fitted": kept}
+
+
+def test_an_interrupted_run_is_kept_and_goes_on(
+    gallery: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    drawn: list[str] = []
+
+    def draw(entry: dict, folder: Path) -> list[str]:  # type: ignore[type-arg]
+        if entry["name"] == "MRI" and drawn.count("CT") == 1:
+            raise KeyboardInterrupt
+        drawn.append(entry["name"])
+        return ["this", "that"]
+
+    monkeypatch.setattr(gallery, "draw", draw)
+    monkeypatch.setattr(gallery, "measure", measured_of)
+    monkeypatch.setattr(gallery, "when", lambda: {"commit": "abc1234", "day": "2031-02-03"})
+    before = (ROOT / "docs" / "gallery.md").read_bytes()
+    words = ["--data", str(tmp_path), "--out", str(tmp_path), "--resume", "--most", "20"]
+    with pytest.raises(KeyboardInterrupt):
+        gallery.main(words)
+    assert "| CT | A plan | 20 | 26 | 0.90 [0.80, 1.00] | 0.90 [0.80, 1.00] | 2031-02-03, abc1234 |" in (
+        (tmp_path / "gallery.md").read_text(encoding="utf-8")
+    )
+    drawn.append("CT")
+    assert gallery.main(words) == 0
+    assert drawn[:3] == ["CT", "X-ray", "CT"]
+    assert set(drawn[3:]) == {entry["name"] for entry in entries()} - {"CT", "X-ray"}
+    count = len(drawn)
+    assert gallery.main(words) == 0
+    assert len(drawn) == count, "everything was drawn and measured at this commit"
+    assert gallery.main([*words, "--only", "CT", "--most", "7"]) == 0
+    assert drawn[count:] == ["CT"]
+    monkeypatch.setattr(gallery, "when", lambda: {"commit": "abc1234, changed", "day": "2031-02-03"})
+    assert gallery.main([*words, "--only", "CT"]) == 0
+    assert drawn[count:] == ["CT", "CT"]
+    assert (ROOT / "docs" / "gallery.md").read_bytes() == before
+
+
+def test_the_commit_is_said(gallery: ModuleType) -> None:
+    found = gallery.when()
+    assert found["day"].count("-") == 2
+    assert found["commit"]

@@ -145,7 +145,11 @@ def sample(
     preview: Annotated[bool, typer.Option("--preview", help="Open the contact sheet when it is finished.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Make synthetic annotated cases with one engine, with a contact sheet to look at."""
+    """Make synthetic annotated cases with one engine, with a contact sheet to look at.
+
+    The folder says itself how it is read (equipoise.json) and that its cases are synthetic: `equipoise check DIR` takes
+    it as it is, `kind = "folder"` reads it by its path alone, and a plan refuses it as real data.
+    """
     from equipoise.cli import sampling
 
     sampling.sample(kind, out, n, seed, set_ or [], plan, data, as_json=json, anatomy=anatomy, preview=preview)

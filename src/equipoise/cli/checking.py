@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.markup import escape
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from equipoise.cli import terminal
 from equipoise.core import Case, Image, split_patients
+from equipoise.core.registry import kinds, load
 from equipoise.errors import EquipoiseError
 from equipoise.experiment.data import EXTERNAL
 from equipoise.experiment.findings import Picture
@@ -75,7 +76,8 @@ def check(path: Path, data: Path | None, out: Path | None, one_image_one_patient
     target = _target(path, data, one_image_one_patient)
     with terminal.progress(as_json) as told:
         accepted = target.plan.split.accept_near_duplicates if target.plan else ()
-        checked = check_sets(target.sets, target.command, accepted, _timed(told, "reading the images"))
+        reading = _timed(told, "reading the images")
+        checked = check_sets(target.sets, target.command, accepted, reading, real_only=target.plan is not None)
         findings = [*_not_enough(target.plan, checked, path), *(_told(f, target) for f in checked.findings)]
         items = _items(findings, _timed(told, "drawing"))
     file = out / "check.html" if out is not None and out.is_dir() else out or Path("check.html")
@@ -156,9 +158,10 @@ def _picture(finding: Finding) -> Picture | None:
         if len(finding.shown) > 1:
             return picture(_side_by_side(finding.shown), "real", {})
         (case,) = finding.shown
-        if finding.outline is not None:
-            return picture(case, "real", {"mask": finding.outline})
-        return picture(case, "real", {"truth": case.labels} if hasattr(case.truth, "scheme") else {})
+        truth = {"truth": case.labels} if hasattr(case.truth, "scheme") else {}
+        outlines = truth if finding.outline is None else {"mask": finding.outline}
+        role: Literal["real", "synthetic"] = "synthetic" if case.synthetic else "real"
+        return picture(case, role, outlines, simulated=_simulates(case.origin.engine))
     except (EquipoiseError, ValueError):
         return None
 
@@ -197,7 +200,22 @@ def _page(target: _Target, path: Path, checked: Checked, items: Sequence[CheckIt
     hidden = Counter(i.code for i in items)
     if any(n > PICTURES for n in hidden.values()):
         facts["Pictures"] = f"of the first {PICTURES} findings of each kind"
-    return CheckFindings(target.title, str(path), checked.cases, checked.patients, classes, items, facts)
+    made = _made(checked)
+    return CheckFindings(target.title, str(path), checked.cases, checked.patients, classes, items, facts, made)
+
+
+def _simulates(engine: str | None) -> bool:
+    """Return whether an engine simulates; one that is not installed here may be anything that makes images."""
+    return engine in kinds("engines") and bool(getattr(load("engines", str(engine)), "simulates", False))
+
+
+def _made(checked: Checked) -> str | None:
+    """Return how many cases no patient stands behind, in words; `None` if there are none."""
+    if not checked.made_by:
+        return None
+    count = sum(checked.made_by.values())
+    word = "simulated" if all(map(_simulates, checked.made_by)) else "synthetic"
+    return f"{'all' if count == checked.read else f'{count} of'} {checked.read} cases are {word}: no test data"
 
 
 def _shares(checked: Checked) -> str:
@@ -212,6 +230,7 @@ def _content(path: Path, checked: Checked, findings: Sequence[Finding], page: Pa
         "read": checked.read,
         "patients": checked.patients,
         "labels": {name: asdict(c) for name, c in checked.labels.items()},
+        "synthetic": dict(checked.made_by),
         "without_truth": checked.without_truth,
         "empty": checked.empty,
         "facts": dict(checked.facts),
@@ -223,6 +242,8 @@ def _content(path: Path, checked: Checked, findings: Sequence[Finding], page: Pa
 def _print(target: _Target, checked: Checked, findings: Sequence[Finding], page: Path) -> None:
     out = terminal.out
     out.print(f"[bold]{escape(target.title)}[/]  {_verdict(checked, findings)}")
+    if made := _made(checked):
+        out.print(f"[bold]{made}[/]")
     if checked.labels:
         out.print(_label_table(checked))
     for code, group in groupby(sorted(findings, key=lambda f: f.severity), key=lambda f: (f.severity, f.code)):

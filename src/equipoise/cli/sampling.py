@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import json
+import shlex
 import shutil
 import time
 import tomllib
@@ -16,11 +15,11 @@ from equipoise.cli import terminal
 from equipoise.cli.contact_sheet import MOST, contact_sheet
 from equipoise.core import Case, rng_for
 from equipoise.core.registry import load, make, parameters
-from equipoise.errors import EngineError, EquipoiseError, LabelError, PlanError, WorkspaceError
+from equipoise.errors import EngineError, EquipoiseError, PlanError, WorkspaceError
 from equipoise.experiment.data import part_cases
 from equipoise.experiment.plan import load_plan
 from equipoise.experiment.preparation import prepare
-from equipoise.formats.nifti import write_nifti
+from equipoise.formats.folder_writer import write_folder
 
 SHEET = "contact_sheet.png"
 Told = Callable[[str, int, int, float], None]
@@ -38,7 +37,7 @@ def sample(
     anatomy: str | None = None,
     preview: bool = False,
 ) -> None:
-    """Write ``n`` cases of an engine, their table and a contact sheet.
+    """Write ``n`` cases of an engine, their table, a statement that says how they are read, and a contact sheet.
 
     Parameters
     ----------
@@ -74,7 +73,6 @@ def sample(
         real = _training_cases(plan, data)
         ready = engine.fit(real, rng_for(seed, "fit")) if real else engine
         first, rows = _write_cases(ready.sample(n, rng_for(seed, "sample")), n, folder, told)
-        _write_table(rows, folder / "index.csv")
         contact_sheet(first, simulated, len(rows)).save(folder / SHEET)
     scanners = list(dict.fromkeys(row["scanner"] for row in rows if row["scanner"]))
     if preview:
@@ -86,7 +84,8 @@ def sample(
     lines = [("Cases", f"{len(rows)} {'simulated' if simulated else 'synthetic'}"), ("Written", str(out))]
     if scanners:
         lines.append(("Scanners", ", ".join(name.removeprefix("simulated, ") for name in scanners)))
-    terminal.lines([*lines, ("Look", str(out / SHEET))])
+    again = shlex.join(["equipoise", "check", str(out)])
+    terminal.lines([*lines, ("Look", str(out / SHEET)), ("Check", again)])
 
 
 def _settings(kind: str, settings: Sequence[str], anatomy: str | None) -> dict[str, Any]:
@@ -112,8 +111,7 @@ def _writing(out: Path) -> Iterator[Path]:
     temporary = out.with_name(f".{out.name}.writing")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        for folder in ("images", "labels"):
-            (temporary / folder).mkdir(parents=True)
+        temporary.mkdir(parents=True)
         yield temporary
         temporary.rename(out)
     finally:
@@ -143,14 +141,17 @@ def _said(kind: str, out: Path, plan: Path | None) -> Iterator[None]:
 def _write_cases(cases: Iterator[Case], n: int, folder: Path, told: Told) -> tuple[list[Case], list[dict[str, Any]]]:
     """Write cases as they are made; return those of the contact sheet and the rows of the table."""
     first: list[Case] = []
-    rows: list[dict[str, Any]] = []
-    start = time.perf_counter()
+    start, done = time.perf_counter(), 0
     told("sampling", 0, n, 0.0)
-    for case in cases:
-        rows.append(_write_case(case, folder))
+
+    def wrote(case: Case) -> None:
+        nonlocal done
+        done += 1
         if len(first) < MOST:  # a hundred volumes would not fit into memory
             first.append(case)
-        told("sampling", len(rows), n, (time.perf_counter() - start) / len(rows) * (n - len(rows)))
+        told("sampling", done, n, (time.perf_counter() - start) / done * (n - done))
+
+    rows = write_folder(cases, folder, wrote)
     if not rows:
         raise EngineError(f"the engine made no case, {n} were asked for")
     return first, rows
@@ -176,41 +177,3 @@ def _training_cases(plan: Path | None, data: Path | None) -> list[Case]:
         return []
     prepared = prepare(load_plan(plan), data if data is not None else plan.parent, Path())
     return part_cases(prepared.context.source, prepared.split.train)
-
-
-def _write_table(rows: Sequence[dict[str, Any]], file: Path) -> None:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with file.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _write_case(case: Case, folder: Path) -> dict[str, Any]:
-    write_nifti(folder / "images" / f"{case.id}.nii.gz", case.image)
-    row: dict[str, Any] = {"case": case.id, "patient": case.patient, "image": f"images/{case.id}.nii.gz"}
-    try:
-        write_nifti(folder / "labels" / f"{case.id}.nii.gz", case.labels)
-        row["label"] = f"labels/{case.id}.nii.gz"
-    except LabelError:  # overlapping labels: one file each
-        for label in case.labels.scheme.labels:
-            name = f"labels/{case.id}_{label.name.replace(' ', '_')}.nii.gz"
-            alone = type(case.labels).from_values(
-                case.labels.geometry,
-                case.labels.mask(label.name).astype(int),
-                type(case.labels.scheme).of([label.name]),
-            )
-            write_nifti(folder / name, alone)
-            row[f"label {label.name}"] = name
-    origin = case.origin
-    return {
-        **row,
-        "origin": origin.kind,
-        "engine": origin.engine,
-        "seed": origin.seed,
-        "parents": json.dumps(sorted(origin.parents)),
-        "licence": case.licence,
-        "modality": case.modality,
-        "scanner": case.scanner,
-        "acquisition": json.dumps(dict(case.attributes), default=str),
-    }

@@ -17,9 +17,9 @@ from equipoise.experiment import checks, conclude
 from equipoise.experiment.contrasts import Scores, arm_results
 from equipoise.experiment.export import training_cases
 from equipoise.experiment.findings import Findings
+from equipoise.experiment.forecast import estimate_cost
 from equipoise.experiment.plan import Plan, load_plan, parse_plan
 from equipoise.experiment.preparation import prepare
-from equipoise.experiment.probe import estimate_cost
 from equipoise.experiment.run import Finished, run
 from equipoise.experiment.wording import words
 from equipoise.formats.nnunet import write_nnunet

@@ -9,6 +9,7 @@ from equipoise.core import registry
 from equipoise.core.case import Case
 from equipoise.errors import DataError, UnknownKindError
 from equipoise.formats.detection import detect
+from equipoise.formats.stated import completed
 
 __all__ = ["attempts", "detect", "read"]
 
@@ -42,7 +43,7 @@ def attempts(spec: Mapping[str, Any] | str) -> Iterator[tuple[str, Case | DataEr
 
     Raises at once what concerns the whole set, as `read` does.
     """
-    kind = registry.make("formats", spec)
+    kind = registry.make("formats", completed(spec))
     if hasattr(kind, "attempts"):
         for row, found in kind.attempts():
             yield row.id, found

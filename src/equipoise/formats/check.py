@@ -13,6 +13,8 @@ from equipoise.core.labels import LabelMap
 from equipoise.formats.check_between import (
     facts_of,
     label_counts,
+    made,
+    makers,
     mixtures,
     orientations,
     outliers,
@@ -31,8 +33,12 @@ def check_sets(
     again: str,
     accepted: Iterable[tuple[str, str]] = (),
     progress: Callable[[int, int], None] | None = None,
+    real_only: bool = False,
 ) -> Checked:
     """Check sets of cases that are to be used together.
+
+    Of synthetic cases the truth is not doubted: an engine knows it, and no hand slips. Neither do they count as
+    patients.
 
     Parameters
     ----------
@@ -44,6 +50,8 @@ def check_sets(
         Pairs of ids of near-duplicates that were looked at and are two patients.
     progress
         Called with cases done and cases in all.
+    real_only
+        Whether synthetic cases have no place in these sets, as in a plan's ``[data]``.
 
     Returns
     -------
@@ -76,24 +84,28 @@ def check_sets(
     # A mask in the place of an image differs from the rest in everything; once said is enough.
     swapped = {name for f in findings if f.code == "swapped" for name in f.ids}
     images = [s for s in seen if s.case.id not in swapped]
-    findings += mixtures(images) + outliers(images) + orientations(images)
+    real = [s for s in images if not s.case.synthetic]
+    findings += mixtures(images) + outliers(real) + orientations(real)
+    if real_only:
+        findings += made(seen)
     return _checked(findings, rows, seen, str(next(iter(sets.values()), {}).get("path", "")))
 
 
 def _checked(findings: list[Finding], rows: int, seen: list[Seen], path: str) -> Checked:
     known = all(s.opened.known for s in seen)
-    counts = label_counts(seen)
+    real = [s for s in seen if not s.case.synthetic]
     # A label seems to be missing everywhere if its masks could not be read; that is said already, once.
-    if seen and all(s.foreground is not None or not isinstance(s.case.truth, LabelMap) for s in seen):
-        findings = findings + scarce(counts, path)
+    if real and all(s.foreground is not None or not isinstance(s.case.truth, LabelMap) for s in real):
+        findings = findings + scarce(label_counts(real), path)
     return Checked(
         sorted_findings(findings),
         rows,
         len(seen),
-        len({s.case.patient for s in seen}) if known and seen else None,
-        counts,
+        len({s.case.patient for s in real}) if known and seen else None,
+        label_counts(seen),
         sum(s.case.truth is None for s in seen),
         sum(s.foreground is not None and not any(s.foreground.values()) for s in seen),
         facts_of(seen),
-        frozenset((s.opened.part, s.case.site, s.case.patient) for s in seen if s.case.truth is not None),
+        frozenset((s.opened.part, s.case.site, s.case.patient) for s in real if s.case.truth is not None),
+        makers(seen),
     )

@@ -180,13 +180,13 @@ def label_counts(seen: Sequence[Seen]) -> dict[str, LabelCount]:
         names |= dict.fromkeys(truth.classes if isinstance(truth, ClassLabel) else s.foreground or ())
     drawn = [s for s in seen if s.foreground is not None]
     total = sum(s.voxels for s in drawn)
-    counts = {}
+    known, counts = all(s.opened.known for s in seen), {}
     for name in names:
         having = [s for s in seen if name in s.present]
         voxels = sum((s.foreground or {}).get(name, 0) for s in drawn) if drawn else None
         share = voxels / total if voxels is not None and total else None
-        people = len({s.case.patient for s in having}) if all(s.opened.known for s in seen) else None
-        counts[name] = LabelCount(len(having), people, voxels, share)
+        people = len({s.case.patient for s in having if not s.case.synthetic})
+        counts[name] = LabelCount(len(having), people if known else None, voxels, share)
     return counts
 
 
@@ -207,6 +207,35 @@ def scarce(counts: Mapping[str, LabelCount], file: str) -> list[Finding]:
     return findings
 
 
+def makers(seen: Sequence[Seen]) -> dict[str, int]:
+    """Return the number of synthetic cases by engine, the largest first."""
+    return dict(Counter(str(s.case.origin.engine) for s in seen if s.case.synthetic).most_common())
+
+
+def made(seen: Sequence[Seen]) -> list[Finding]:
+    """Return one finding per set that holds synthetic cases."""
+    findings = []
+    for part in sorted({s.opened.part for s in seen}):
+        own = [s for s in seen if s.opened.part == part]
+        found = [s for s in own if s.case.synthetic]
+        if found:
+            by = ", ".join(makers(found))
+            findings.append(
+                Finding(
+                    "synthetic",
+                    "error",
+                    found[0].case.file,
+                    f"{len(found)} of {len(own)} cases are synthetic, made by {by}",
+                    "validation and test on made images say nothing about patients, so an experiment needs real ones",
+                    "name a folder of real annotated images as `path`; synthetic cases come from the plan's [engines], "
+                    "fitted on each arm's own patients",
+                    tuple(s.case.id for s in found),
+                    (found[0].case,),
+                )
+            )
+    return findings
+
+
 def facts_of(seen: Sequence[Seen]) -> dict[str, str]:
     """Return sizes, spacings, channels and sites in words."""
     if not seen:
@@ -224,6 +253,8 @@ def facts_of(seen: Sequence[Seen]) -> dict[str, str]:
         else _range(spacings[:, :axes], "{:.3g}") + " mm",
         "Channels": ", ".join(str(n) for n in sorted({s.case.image.channels for s in seen})),
     }
+    if engines := makers(seen):
+        facts["Synthetic"] = ", ".join(f"{n} of {len(seen)} made by {name}" for name, n in engines.items())
     if sites:
         facts["Sites"] = ", ".join(f"{name} ({n})" for name, n in sites.most_common(8))
     return facts

@@ -40,13 +40,13 @@ def duplicates(seen: Sequence[Seen], accepted: frozenset[frozenset[str]]) -> lis
 
 
 def _crossing(a: Seen, b: Seen) -> bool:
-    """Return whether two cases are of different patients, as far as anybody said."""
-    return a.case.patient != b.case.patient
+    """Return whether two cases are of different patients, as far as anybody said; two synthetic ones show none."""
+    return a.case.patient != b.case.patient and not (a.case.synthetic and b.case.synthetic)
 
 
 def _copies(copies: list[Seen], accepted: frozenset[frozenset[str]]) -> Finding | None:
     ids = tuple(s.case.id for s in copies)
-    people = sorted({s.case.patient for s in copies})
+    people = sorted({s.case.patient for s in copies}) if not all(s.case.synthetic for s in copies) else []
     if all(frozenset(pair) in accepted for pair in combinations(ids, 2)):
         return None
     files = ", ".join(str(s.case.file) for s in copies[1:4])
@@ -128,7 +128,7 @@ def spelling(seen: Sequence[Seen]) -> list[Finding]:
     """Return patients whose names differ only in case, separators or leading zeros: ``P-01`` and ``p1``."""
     groups: dict[tuple[str, tuple[str, ...]], set[str]] = defaultdict(set)
     for s in seen:
-        if s.opened.known:
+        if s.opened.known and not s.case.synthetic:
             groups[s.opened.part, _spelled(s.case.patient)].add(s.case.patient)
     findings = []
     for names in groups.values():

@@ -20,6 +20,7 @@ from equipoise.formats.finding import Finding, from_error
 from equipoise.formats.imagefile import open_image
 from equipoise.formats.masks import mask_numbers
 from equipoise.formats.rows import Row, keep_where
+from equipoise.formats.stated import completed
 from equipoise.formats.statement import Statement
 
 _ANYBODY = "(?P<patient>.+)"
@@ -80,7 +81,7 @@ def open_set(spec: Mapping[str, Any] | str, part: str, again: str) -> Opening:
     PlanError, UnknownKindError
         The specification itself is wrong.
     """
-    kind = registry.make("formats", spec)
+    kind = registry.make("formats", completed(spec))
     if not isinstance(kind, Statement):
         return _open_other(kind, part, again)
     findings: list[Finding] = []
@@ -120,8 +121,6 @@ def _sorted_out(
     for row, found in attempts:
         if isinstance(found, DataError):
             findings.append(_refused(row, found, kind, part, again))
-            continue
-        if found.synthetic:
             continue
         case = replace(found, id=part + found.id, patient=part + found.patient)
         absent = kind.missing == "absent" and not any(row.masks.values())

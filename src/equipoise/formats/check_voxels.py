@@ -88,7 +88,8 @@ def look_at(opened: Opened, again: str) -> tuple[Seen | None, list[Finding]]:
     foreground = None
     if masks is not None:
         foreground = dict(zip(case.labels.scheme.names, np.count_nonzero(masks, axis=(1, 2, 3)).tolist(), strict=True))
-        findings += _truth_findings(opened, foreground, masks)
+        if not case.synthetic:
+            findings += _truth_findings(opened, foreground, masks)
     digest = hashlib.sha256(repr((array.shape, array.dtype.str)).encode() + np.ascontiguousarray(array).tobytes())
     seen = Seen(
         opened,

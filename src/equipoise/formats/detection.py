@@ -17,6 +17,7 @@ from equipoise.formats.jsonfile import read_json
 from equipoise.formats.masks import mask_numbers
 from equipoise.formats.patterns import ID
 from equipoise.formats.rows import inside, read_table, root_of
+from equipoise.formats.stated import STATEMENT, stated_in
 
 _MASK_WORD = re.compile(r"^(mask|label|seg|segmentation|annotation|gt|truth|instance)s?(?=[_\W\d]|$)", re.IGNORECASE)
 _READER_WORD = re.compile(r"^(?P<what>.*?)_?(?P<reader>(reader|rater|observer|annotator)_?\w+)$", re.IGNORECASE)
@@ -25,8 +26,9 @@ _SITE_WORD = re.compile(r"^(\w+_)?(site|hospital|cent(er|re)|institution)(_?id|_
 _FOLDER_IMAGES = ("images", "image", "imgs", "img", "imagesTr")
 _FOLDER_MASKS = ("masks", "mask", "labels", "label", "labelsTr", "segmentations", "gt")
 _LOOKED_FOR = (
-    "dataset.json (nnU-Net v2: `channel_names` and `file_ending`; decathlon: `training`), one *.json with `training` "
-    "(MONAI data list), one *.csv with an image column, folders images/ and masks/ (or labels/), *.nii[.gz] files"
+    f"{STATEMENT} (as `equipoise sample` writes it), dataset.json (nnU-Net v2: `channel_names` and `file_ending`; "
+    "decathlon: `training`), one *.json with `training` (MONAI data list), one *.csv with an image column, folders "
+    "images/ and masks/ (or labels/), *.nii[.gz] files"
 )
 _SAMPLE = 5  # masks that are opened to see which numbers they hold
 
@@ -52,6 +54,8 @@ def detect(path: str | Path) -> dict[str, Any]:
     root = root_of(str(path))
     if root.is_file():
         return _from_file(root)
+    if (told := stated_in(root)) is not None:
+        return told
     if (root / "dataset.json").exists():
         return _from_json(root / "dataset.json")
     lists = sorted(root.glob("*.json"))

@@ -32,6 +32,7 @@ CODES: Mapping[str, str] = {
     "not-finite": "NaN or infinite values",
     "constant": "nothing in the image",
     "mixed": "cases that one model cannot read together",
+    "synthetic": "synthetic images where real ones are needed",
     "duplicate-patient": "one image under two patients",
     "near-duplicate": "nearly one image under two patients",
     "patient-spelling": "patients whose names differ in spelling only",
@@ -121,7 +122,7 @@ class Checked:
     read
         Cases that could be read whole.
     patients
-        Different patients among them; ``None`` where nobody said who they are.
+        Different patients among them; ``None`` where nobody said who they are. Synthetic cases show none.
     labels
         Counts by label or class.
     without_truth
@@ -131,7 +132,9 @@ class Checked:
     facts
         Sizes, spacings, channels, sites, in words.
     annotated
-        Prefix of the set, site and patient of every annotated case.
+        Prefix of the set, site and patient of every annotated real case.
+    made_by
+        Synthetic cases read, by the engine that made them.
     """
 
     findings: tuple[Finding, ...]
@@ -143,6 +146,7 @@ class Checked:
     empty: int = 0
     facts: Mapping[str, str] = field(default_factory=dict)
     annotated: frozenset[tuple[str, str | None, str]] = frozenset()
+    made_by: Mapping[str, int] = field(default_factory=dict)
 
 
 def sorted_findings(findings: list[Finding]) -> tuple[Finding, ...]:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from equipoise.core.case import Origin
 from equipoise.core.geometry import Geometry, Unit
 from equipoise.errors import EquipoiseError, UnreadableFileError
+
+_REAL = Origin()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +32,8 @@ class Header:
         ``"px"`` where the file states no physical size.
     turned
         Whether an EXIF orientation turns the stored pixels.
+    origin
+        Synthetic where the file itself says that an engine made it.
     """
 
     shape: tuple[int, int, int, int]
@@ -36,6 +41,7 @@ class Header:
     affine: np.ndarray
     unit: Unit
     turned: bool = False
+    origin: Origin = _REAL
 
     @property
     def geometry(self) -> Geometry:

@@ -81,7 +81,8 @@ def open_image(
     shape = (sum(h.shape[0] for h in headers), *first.shape[1:])
     dtype = np.result_type(*(h.dtype for h in headers))
     read = partial(read_channels, tuple(str(p) for p in paths), dtype, exif)
-    return Image.on(first.geometry, LazyVoxels(shape, dtype, read)), first
+    made = next((header.origin for header in headers if header.origin.kind == "synthetic"), first.origin)
+    return Image.on(first.geometry, LazyVoxels(shape, dtype, read)), replace(first, origin=made)
 
 
 def read_channels(paths: tuple[str, ...], dtype: np.dtype, exif: bool) -> np.ndarray:

@@ -19,6 +19,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from equipoise.core.case import Origin
 from equipoise.core.image import Image
 from equipoise.core.labels import LabelMap
 from equipoise.formats.labelling import parse_labels
@@ -57,7 +58,10 @@ class Nifti(Statement):
         return Listing(root, rows_by_pattern(root, patterns, truth.keys), truth)
 
 
-def write_nifti(path: str | Path, what: Image | LabelMap) -> None:
+_REAL = Origin()
+
+
+def write_nifti(path: str | Path, what: Image | LabelMap, origin: Origin = _REAL) -> None:
     """Write an image, or a label map with one number per voxel, as NIfTI on its own grid.
 
     Parameters
@@ -66,6 +70,8 @@ def write_nifti(path: str | Path, what: Image | LabelMap) -> None:
         Ends in ``.nii.gz`` or ``.nii``.
     what
         An image (several channels make a 4-D file) or a label map without overlaps; instance numbers are not kept.
+    origin
+        Of the image; a synthetic one is kept in the file's header.
 
     Raises
     ------
@@ -78,4 +84,4 @@ def write_nifti(path: str | Path, what: Image | LabelMap) -> None:
         write_volume(file, values.astype(np.uint8) if values.max(initial=0) < 256 else values, what.geometry)
         return
     array = what.array
-    write_volume(file, array if array.shape[0] > 1 else array[0], what.geometry)
+    write_volume(file, array if array.shape[0] > 1 else array[0], what.geometry, origin)

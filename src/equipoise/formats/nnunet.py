@@ -18,12 +18,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
-from equipoise.core.case import Origin
 from equipoise.core.labels import Label, LabelScheme
 from equipoise.errors import DataError, UnreadableFileError
 from equipoise.formats.jsonfile import json_part, labels_of, read_json
 from equipoise.formats.labelling import Labelling, parse_labels
 from equipoise.formats.nnunet_writer import PROVENANCE, write_nnunet
+from equipoise.formats.provenance import origin_of
 from equipoise.formats.rows import Listing, Row
 from equipoise.formats.statement import Statement, require_folder
 
@@ -109,18 +109,8 @@ def _images(folder: Path, ending: str, channels: int, described: Path) -> dict[s
 def _row(case: str, images: tuple[Path, ...], masks: Mapping[str, tuple[Path, ...]], record: Mapping[str, Any]) -> Row:
     """Return a case's row with what the provenance file says of it."""
     facts = {name: str(record[name]) for name in _FACTS if record.get(name)}
-    origin = Origin()
-    if record.get("origin") == "synthetic":
-        parents = record.get("parents")
-        origin = Origin(
-            "synthetic",
-            str(record.get("engine") or ""),
-            record.get("spec"),
-            record.get("seed"),
-            frozenset(map(str, parents if isinstance(parents, list) else ())),
-        )
     name = str(record.get("case") or case)
-    return Row(name, images, MappingProxyType(masks), MappingProxyType({"case": name, **facts}), origin)
+    return Row(name, images, MappingProxyType(masks), MappingProxyType({"case": name, **facts}), origin_of(record))
 
 
 def _provenance(path: Path) -> dict[str, Any]:

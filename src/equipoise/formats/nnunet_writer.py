@@ -20,6 +20,7 @@ from equipoise.core.labels import LabelMap, LabelScheme
 from equipoise.errors import DataError, GeometryMismatchError, LabelError, PlanError, WorkspaceError, WorkspaceFullError
 from equipoise.formats.nnunet_labels import LabelCode, label_code
 from equipoise.formats.pictures import write_png
+from equipoise.formats.provenance import origin_record
 from equipoise.formats.volumes import write_volume
 
 PROVENANCE = "provenance.json"
@@ -190,7 +191,7 @@ def _write_case(folder: Path, case: Case, file: str, code: LabelCode, as_png: bo
         return
     geometry = case.image.geometry
     for number, channel in enumerate(array):
-        write_volume(folder / "imagesTr" / f"{file}_{number:04d}.nii.gz", channel, geometry)
+        write_volume(folder / "imagesTr" / f"{file}_{number:04d}.nii.gz", channel, geometry, case.origin)
     write_volume(folder / "labelsTr" / f"{file}.nii.gz", values, geometry)
 
 
@@ -222,16 +223,12 @@ def _write_provenance(folder: Path, cases: Sequence[Case], files: Mapping[str, s
         {
             "file": files[c.id],
             "case": c.id,
-            "origin": c.origin.kind,
+            **origin_record(c.origin),
             "patient": c.patient,
             "site": c.site,
             "scanner": c.scanner,
             "modality": c.modality,
             "licence": c.licence,
-            "engine": c.origin.engine,
-            "seed": c.origin.seed,
-            "parents": sorted(c.origin.parents),
-            "spec": c.origin.spec,
         }
         for c in cases
     ]

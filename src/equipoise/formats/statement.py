@@ -20,6 +20,7 @@ from equipoise.formats.headers import Header
 from equipoise.formats.imagefile import open_image
 from equipoise.formats.labelling import Labelling
 from equipoise.formats.patients import UNKNOWN, patients_of_rows
+from equipoise.formats.provenance import origin_of
 from equipoise.formats.rows import (
     Listing,
     Row,
@@ -215,7 +216,7 @@ class Statement:
             patient,
             image,
             truth,
-            row.origin,
+            next((o for o in (row.origin, origin_of(row.facts), header.origin) if o.kind == "synthetic"), row.origin),
             site=known.get("site"),
             scanner=known.get("scanner"),
             reads=tuple(reads),

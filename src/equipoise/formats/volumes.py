@@ -12,9 +12,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from equipoise.core.case import Origin
 from equipoise.core.geometry import Geometry, Unit
 from equipoise.errors import GeometryMismatchError, UnreadableFileError
 from equipoise.formats.headers import Header, header_failure, reading
+from equipoise.formats.provenance import origin_mark, origin_marked
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
@@ -22,12 +24,16 @@ PIXELS = "grid in pixels: no physical size"
 """Text in a NIfTI header's description by which a picture without a physical size is known again. NIfTI's own
 "unknown unit" will not do: most files that mean millimetres say that."""
 
+_COMMENT = 6
+"""Code of a header extension that holds text, in the NIfTI-1 standard (``NIFTI_ECODE_COMMENT``)."""
+
 _TO_MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
+_REAL = Origin()
 _STORED = {"bool": "uint8", "float16": "float32", "int64": "int32", "uint64": "uint32"}
 
 
 def volume_header(path: Path) -> Header:
-    """Return shape, type and affine of a NIfTI file without reading its voxels.
+    """Return shape, type, affine and origin of a NIfTI file without reading its voxels.
 
     Raises
     ------
@@ -41,7 +47,7 @@ def volume_header(path: Path) -> Header:
         header = image.header
         require_whole_file(path, image)
         affine, unit = _affine(path, header), _unit(header)
-        return Header(_shape(path, image), _dtype(path, image), affine, unit)
+        return Header(_shape(path, image), _dtype(path, image), affine, unit, origin=_origin(header))
 
 
 def read_volume(path: str) -> np.ndarray:
@@ -57,8 +63,10 @@ def read_volume(path: str) -> np.ndarray:
         return np.ascontiguousarray(np.moveaxis(spatial, -1, 0).astype(dtype, copy=False))
 
 
-def write_volume(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+def write_volume(path: Path, array: np.ndarray, geometry: Geometry, origin: Origin = _REAL) -> None:
     """Write one channel, shape ``(I, J, K)``, or several, ``(C, I, J, K)`` (then 4-D), as NIfTI on a grid.
+
+    A synthetic origin is kept in an extension of the header, which other programs skip.
 
     Types that not every NIfTI reader knows are replaced: bool by uint8, float16 by float32, 64-bit integers by 32-bit
     ones where they fit and by float64 where they do not.
@@ -80,6 +88,8 @@ def write_volume(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     image.header.set_xyzt_units("mm" if geometry.unit == "mm" else "unknown")
     if geometry.unit == "px":
         image.header["descrip"] = PIXELS.encode()
+    if origin.kind == "synthetic":
+        image.header.extensions.append(nib.nifti1.Nifti1Extension(_COMMENT, origin_mark(origin)))
     nib.save(image, path)
 
 
@@ -120,6 +130,13 @@ def _dtype(path: Path, image: Any) -> np.dtype:
 
 def _unit(header: Any) -> Unit:
     return "px" if bytes(header["descrip"].item()).rstrip(b"\0") == PIXELS.encode() else "mm"
+
+
+def _origin(header: Any) -> Origin:
+    """Return the origin that `write_volume` left in the header; NIfTI-2 and Analyze files may have no extensions."""
+    comments = (e.content for e in getattr(header, "extensions", ()) if e.get_code() == _COMMENT)
+    found = (origin_marked(comment) for comment in comments if isinstance(comment, bytes))
+    return next((origin for origin in found if origin.kind == "synthetic"), _REAL)
 
 
 def _affine(path: Path, header: Any) -> np.ndarray:
