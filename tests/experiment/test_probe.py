@@ -8,9 +8,9 @@ import pytest
 import toys
 
 from equipoise.experiment.data import _KEPT, SOURCES_KEPT, Source, part_cases
+from equipoise.experiment.forecast import _wall, estimate_cost
 from equipoise.experiment.plan import parse_plan
 from equipoise.experiment.preparation import Prepared, planned_trainings, prepare
-from equipoise.experiment.probe import _wall, estimate_cost
 from equipoise.experiment.run import run
 from equipoise.runners import InProcess, make_runner
 from equipoise.workspace import Workspace

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -157,44 +159,94 @@ def test_planned_trainings_are_those_that_are_run(finish: Finish, workspace: Wor
 
 
 SCRIPT = """
-import sys, pathlib
+import json, sys, pathlib
+from dataclasses import asdict
 sys.path[:0] = {paths!r}
 import toys
 toys.register()
 from equipoise.experiment.plan import parse_plan
 from equipoise.experiment.preparation import prepare
 from equipoise.experiment.run import run
+from equipoise.experiment.tuning import tuned_arms
 from equipoise.runners import InProcess
 from equipoise.workspace import Workspace
-learner = {{"kind": "toy-learner", "slow": 0.05}}
-content = toys.plan_content(training={{"steps": 6, "learner": learner, "augment": {{"kind": "none"}}}})
-with Workspace(pathlib.Path(sys.argv[1])) as workspace:
-    prepared = prepare(parse_plan(content), None, workspace.path / "objects")
-    rows = run(prepared, workspace, InProcess(), "", None).rows
-rows.write_parquet(sys.argv[2])
+folder = pathlib.Path(sys.argv[1])
+plan = parse_plan(toys.plan_content(**json.loads(sys.argv[2])))
+with Workspace(folder) as workspace, (folder / "told.txt").open("a", buffering=1) as told:
+    told.write("started\\n")
+    def tell(stage, done, total, left):
+        told.write(f"{{stage}} {{done}}\\n")
+    prepared = prepare(plan, None, workspace.path / "objects")
+    finished = run(prepared, workspace, InProcess(), "", None, tell)
+choices = [asdict(arm) for arm in tuned_arms(plan, finished.tuned)]
+(folder / "choices.json").write_text(json.dumps(choices))
+finished.rows.write_parquet(folder / "rows.parquet")
 """
+SLOW = {"kind": "toy-learner", "slow": 0.05}
 
 
-def _start(folder: Path, out: Path) -> subprocess.Popen[bytes]:
+def _start(folder: Path, training: dict[str, Any], **changes: Any) -> subprocess.Popen[bytes]:
+    """Start a toy experiment in a process of its own."""
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    return subprocess.Popen([sys.executable, "-c", SCRIPT.format(paths=paths), str(folder), str(out)])
+    content = {"training": {"steps": 6, "learner": SLOW, "augment": {"kind": "none"}, **training}, **changes}
+    return subprocess.Popen([sys.executable, "-c", SCRIPT.format(paths=paths), str(folder), json.dumps(content)])
+
+
+def _told(folder: Path) -> list[str]:
+    """Return what the newest run in a folder has told of its progress."""
+    file = folder / "told.txt"
+    return file.read_text().rpartition("started\n")[2].splitlines() if file.exists() else []
+
+
+def _kill_when(process: subprocess.Popen[bytes], reached: Callable[[], bool]) -> None:
+    deadline = time.time() + 60
+    while process.poll() is None and time.time() < deadline:
+        if reached():
+            os.kill(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+
+
+def _same(whole: Path, killed: Path) -> None:
+    """Check that an interrupted experiment gave what the uninterrupted one gave, under one seal."""
+    assert pl.read_parquet(whole / "rows.parquet").equals(pl.read_parquet(killed / "rows.parquet"))
+    assert (whole / "choices.json").read_text() == (killed / "choices.json").read_text()
+    with Workspace(killed) as workspace:
+        assert len([e for e in workspace.read_log() if e.what == "sealed the plan"]) == 1
 
 
 def test_killed_at_any_moment_and_resumed_gives_the_same_rows(tmp_path: Path) -> None:
-    assert _start(tmp_path / "whole", tmp_path / "whole.parquet").wait() == 0
-    moments = (1, 9, 25, 50)
-    for moment in moments:
-        process = _start(tmp_path / "killed", tmp_path / "killed.parquet")
-        deadline = time.time() + 60
-        while process.poll() is None and time.time() < deadline:
-            if len(list((tmp_path / "killed" / "results").rglob("*.parquet"))) >= moment:
-                os.kill(process.pid, signal.SIGKILL)
-                break
-            time.sleep(0.005)
-        assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-        assert not (tmp_path / "killed.parquet").exists()
-    assert _start(tmp_path / "killed", tmp_path / "killed.parquet").wait() == 0
-    whole, killed = (pl.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "killed"))
-    assert whole.equals(killed)
-    with Workspace(tmp_path / "killed") as workspace:
-        assert len([e for e in workspace.read_log() if e.what == "sealed the plan"]) == 1
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert _start(whole, {}).wait() == 0
+    for moment in (1, 9, 25, 50):
+        _kill_when(_start(killed, {}), lambda n=moment: len(list((killed / "results").rglob("*.parquet"))) >= n)
+        assert not (killed / "rows.parquet").exists()
+    assert _start(killed, {}).wait() == 0
+    _same(whole, killed)
+
+
+@pytest.mark.slow
+def test_killed_while_it_tunes_and_while_it_trains_gives_the_same_choices_and_rows(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    tuning = {"tuning": {"candidates": [{"noise": 0.5}, {"noise": 0.01}], "folds": 2}}
+    arms = {"sizes": [4], "replicates": 1, "ratios": [1.0]}
+    assert _start(whole, tuning, arms=arms).wait() == 0
+    stages = ("tuning", "training", "tuning self-training", "self-training")
+    assert set(stages) < {line.rpartition(" ")[0] for line in _told(whole)}
+    kept: dict[str, int] = {}
+    for stage, moment in (("tuning", 1), ("tuning", 9), ("training", 2), ("tuning self-training", 1)):
+        _kill_when(
+            _start(killed, tuning, arms=arms),
+            lambda stage=stage, moment=moment: any(
+                line.rpartition(" ")[0] == stage and int(line.split()[-1]) >= moment for line in _told(killed)
+            ),
+        )
+        told = [(name, int(count)) for name, _, count in (line.rpartition(" ") for line in _told(killed))]
+        assert told[-1][0] == stage, "it was killed in another stage"
+        for name, finished in kept.items():
+            assert next(count for at, count in told if at == name) >= finished, "finished trials were run again"
+        kept |= dict(told)
+        assert not (killed / "rows.parquet").exists()
+    assert _start(killed, tuning, arms=arms).wait() == 0
+    _same(whole, killed)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-from equipoise import __version__
 from equipoise.core import (
     Arm,
     Augment,
@@ -27,48 +23,13 @@ from equipoise.core import (
 )
 from equipoise.core.registry import canonical, make
 from equipoise.errors import EquipoiseError, LeakageError, TrainingError
-from equipoise.experiment.data import Source, part_cases, with_test_truth
+from equipoise.experiment.context import Context, Progress, Result, Task, key_of
+from equipoise.experiment.data import part_cases, with_test_truth
 from equipoise.experiment.plan import Plan
-from equipoise.experiment.scoring import Row, score_cases
+from equipoise.experiment.scoring import score_cases
 from equipoise.experiment.synthesis import fitted, sampled, stream_of
 from equipoise.experiment.vault import Seal, Vault
-from equipoise.workspace import ObjectStore
 from equipoise.workspace.cases import case_from_bytes, case_to_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What every task of a plan needs.
-
-    Parameters
-    ----------
-    plan, source, split
-        The plan, where its cases are, and who trains, validates and tests.
-    content
-        Fingerprint of the training and validation data: a changed file makes other tasks.
-    objects
-        Folder of the object store.
-    """
-
-    plan: Plan
-    source: Source
-    split: Split
-    content: str
-    objects: str
-
-    @property
-    def store(self) -> ObjectStore:
-        """The object store."""
-        return ObjectStore(Path(self.objects))
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a task returns: rows for the Parquet file, and facts for the database."""
-
-    rows: list[Row]
-    facts: dict[str, Any]
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,21 +226,6 @@ class Evaluate:
         return Result(rows, {"cases": len(cases)}, time.perf_counter() - start)
 
 
-class Task(Protocol):
-    """A piece of work whose result is decided by its key."""
-
-    @property
-    def kind(self) -> str:
-        """What it does."""
-
-    @property
-    def key(self) -> str:
-        """Hash of all that decides the result."""
-
-    def run(self) -> Result:
-        """Do it."""
-
-
 def run_task(task: Task) -> Result:
     """Run a task; the function that runners send to workers."""
     return task.run()
@@ -316,21 +262,6 @@ def _stream(name: str, cases: Sequence[Case], replicate: int) -> tuple[object, .
     """Return the names of an engine's random stream: every arm of one size and replicate shares its fit."""
     return name, replicate, len(patients_of(cases))
 
-
-def key_of(context: Context, *parts: object) -> str:
-    """Return the hash of all that decides the result of a task."""
-    content = [__version__, context.content, context.plan.seed, *parts]
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=_jsonable).encode()).hexdigest()
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    raise TypeError(f"{type(value).__name__} has no place in a task's key")
-
-
-Progress = Callable[[str, int, int, float], None]
-"""Called with the stage, tasks done, tasks in all, and the seconds that are likely left."""
 
 __all__ = [
     "Context",
