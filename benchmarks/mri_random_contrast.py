@@ -33,8 +33,8 @@ import torch
 from equipoise.core import rng_for
 from equipoise.engines.anatomy.head import Head
 from equipoise.engines.imaging.simulate_mri.fields import draw_bias, polynomial_field
-from equipoise.engines.imaging.simulate_mri.kspace import Pose, moved
 from equipoise.engines.imaging.simulate_mri.looks import draw_look
+from equipoise.engines.imaging.simulate_mri.motion import Pose, moved
 from equipoise.engines.imaging.simulate_mri.randomised import random_contrast
 
 SIZE, LABELS, ROUNDS = 128, 12, 7

@@ -272,9 +272,9 @@ def test_any_parameters_draw_a_valid_eye(
 
 def test_fit_recovers_density_width_and_place() -> None:
     for twigs, width in ((40, 150.0), (170, 110.0)):
-        cases = photographs(4, twigs=(twigs, twigs), artery_um=(width, width))
+        cases = photographs(3, twigs=(twigs, twigs), artery_um=(width, width))
         fitted = EyeFundus().fit(cases, rng_for(0, "fit"))
-        made = eyes(fitted, 8)
+        made = eyes(fitted, 5)
         assert {labels.scheme for labels, _ in made} == {cases[0].labels.scheme}
         real = np.mean([signature_of(c.labels, made[0][1].field) for c in cases], axis=0)
         drawn = np.mean([signature_of(x[0], x[1].field) for x in made], axis=0)

@@ -12,8 +12,9 @@ from scipy import ndimage
 
 from equipoise.core import Geometry, LabelMap, rng_for
 from equipoise.engines.anatomy.head import Head
-from equipoise.engines.anatomy.head.atlas import LANDMARKS_MM, SCHEME, VOLUMES_ML
-from equipoise.engines.anatomy.head.kind import LATTICE_MM, folding_field
+from equipoise.engines.anatomy.head.atlas import LANDMARKS_MM, SCHEME, SULCI, VOLUMES_ML
+from equipoise.engines.anatomy.head.cortex import FOLD_MM, FOLD_NODES, random_wave
+from equipoise.engines.anatomy.head.hemisphere import hemisphere
 from equipoise.errors import PlanError
 from equipoise.testing.anatomy_contract import AnatomyContract
 
@@ -76,7 +77,7 @@ def test_age_and_atrophy_do_what_is_known() -> None:
 
 
 def test_layers_lie_in_order_from_the_vertex_inwards() -> None:
-    labels = one(replace(MEDIUM, tilt_degrees=0.0))
+    labels = one(replace(MEDIUM, tilt_degrees=0.0, centre="brain"))
     values = labels.values()
     i = values.shape[0] // 2 + 8
     inverse = np.linalg.inv(labels.affine)
@@ -112,35 +113,123 @@ def test_anterior_and_posterior_hippocampus_are_divided_across() -> None:
     assert places["anterior"][2] < places["posterior"][2]
 
 
-def test_cortex_is_folded() -> None:
-    """A smooth shell of this volume would have a surface of about 0.09 m²; both hemispheres have two to three times."""
-    labels = one(
-        Head(size=(140, 170, 130), spacing=(1.2, 1.2, 1.2), age=(30.0, 30.0), atrophy=(0.0, 0.0), centre="brain")
-    )
-    white = labels.mask("white matter")
-    # Area of the border between white and grey matter by counting faces, which overstates a smooth one by 3/2.
-    grey = labels.mask("grey matter")
-    faces = sum(np.count_nonzero(white[tuple(a)] & grey[tuple(b)]) for axis in range(3) for a, b in _neighbours(axis))
-    area = faces * 1.2**2 / 1.5 / 1e6
-    assert 0.11 < area < 0.25
-    thickness = float(grey.sum()) * 1.2**3 / (area * 1e6)
-    assert 2.0 < thickness < 5.0
+BRAIN = ("grey matter", "white matter", "thalamus", "caudate", "putamen", "pallidum", "ventricle",
+         "hippocampus anterior", "hippocampus posterior", "amygdala")  # fmt: skip
 
 
-def _neighbours(axis: int) -> list[tuple[list[slice], list[slice]]]:
-    one_, two = [slice(None)] * 3, [slice(None)] * 3
-    one_[axis], two[axis] = slice(1, None), slice(None, -1)
-    return [(one_, two), (two, one_)]
+def coronal(y: float, age: float, atrophy: float, seed: int) -> list[tuple[np.ndarray, np.ndarray, LabelMap]]:
+    """Both hemispheres in a coronal slice of 0.5 mm: the brain, what lies within its convex-like contour, labels."""
+    head = Head(size=(300, 3, 340), spacing=(0.5, 0.5, 0.5), jitter_mm=0.0, tilt_degrees=0.0, variation_mm=0.0)
+    head = replace(head, age=(age, age), atrophy=(atrophy, atrophy), intracranial_ml=(1450.0, 1450.0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(LANDMARKS_MM, "brain", (0.0, y, 10.0))
+        labels = one(replace(head, centre="brain"), seed)
+    values = labels.values()[:, 1]
+    brain = np.isin(values, [labels.scheme.as_dict()[n] for n in BRAIN])
+    found = []
+    for half in (brain[:150], brain[150:]):
+        mask = np.pad(half, 40)
+        near = ndimage.distance_transform_edt(~mask) <= 24  # closed over 12 mm: across every sulcus
+        hull = (ndimage.distance_transform_edt(near) > 24) | mask
+        found.append((mask, ndimage.binary_fill_holes(hull), labels))
+    return found
 
 
-def test_gyri_have_the_width_that_is_asked_for() -> None:
-    for wave in (18.0, 30.0):
-        field, gx, *_ = folding_field(wave, rng_for(0, wave))
+def outline(mask: np.ndarray) -> float:
+    """Length of a contour in pixels, after Cauchy and Crofton: borders along both axes times pi / 4."""
+    return float(np.pi / 4 * sum(np.count_nonzero(np.diff(mask, axis=a)) for a in (0, 1)))
+
+
+def test_gyrification_and_depth_of_sulci_are_those_of_people() -> None:
+    """Zilles 1988: 2.55 on coronal slices, most of people between 2.3 and 2.8. Ono 1990: sulci of 10 to 25 mm."""
+    ratios, depths = [], []
+    for seed in range(2):
+        for y in (40.0, 10.0, -15.0, -40.0, -65.0):
+            for brain, hull, _ in coronal(y, 35.0, 0.0, seed):
+                ratios.append(outline(brain) / outline(hull))
+                edge = brain & ~ndimage.binary_erosion(brain)
+                depths.append(0.5 * ndimage.distance_transform_edt(hull)[edge])
+    assert 2.25 < np.mean(ratios) < 2.95
+    assert np.std(ratios) > 0.05
+    deep = np.concatenate(depths)
+    assert 15 < np.percentile(deep, 98) < 28
+    assert 2 < np.median(deep) < 9
+    assert np.std(deep) > 3.5, "sulci of one depth are a star"
+
+
+def test_sulci_widen_with_age_and_atrophy() -> None:
+    """CSF within the contour of the hemisphere, per length of the brain's surface: half the width of a sulcus."""
+    widths = []
+    for age, atrophy in ((25.0, 0.0), (80.0, 0.0), (80.0, 0.7)):
+        halves = [half for y in (10.0, -40.0) for half in coronal(y, age, atrophy, 1)]
+        widths.append(sum((h & ~b).sum() for b, h, _ in halves) / sum(outline(b) for b, _, _ in halves))
+    assert widths[0] * 1.2 < widths[1]
+    assert widths[1] * 1.15 < widths[2]
+
+
+def test_the_ribbon_is_as_thick_as_cortex() -> None:
+    """Grey matter's distance from the white surface, at its other border: 2.5 mm on the mean, 1.5 to 4.5 nearly all."""
+    block = Head(size=(70, 120, 90), spacing=(0.7, 0.7, 0.7), jitter_mm=0.0, tilt_degrees=0.0, age=(35.0, 35.0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(LANDMARKS_MM, "brain", (42.0, -30.0, 45.0))  # frontal and parietal lobe of the right side
+        labels = one(replace(block, centre="brain", atrophy=(0.0, 0.0)))
+    grey, white, fluid = (labels.mask(n) for n in ("grey matter", "white matter", "cerebrospinal fluid"))
+    pial = grey & ndimage.binary_dilation(fluid)
+    pial[[0, -1]] = pial[:, [0, -1]] = pial[..., [0, -1]] = False
+    across = 0.7 * ndimage.distance_transform_edt(~white)[pial]
+    assert 2.0 < np.median(across) < 3.3
+    assert np.mean((across > 1.4) & (across < 4.6)) > 0.75
+
+
+def test_every_primary_sulcus_is_laid_out_in_its_depth() -> None:
+    lattice = hemisphere()
+    hull, along, reach = lattice[..., 0], lattice[..., 4], lattice[..., 5]
+    assert np.isfinite(lattice).all()
+    courses = (np.abs(hull + 3) < 2) & (np.abs(along) < 1.5) & (reach > 5)
+    assert courses.sum() > 300
+    assert reach.max() == pytest.approx(max(depth for depth, _ in SULCI.values()), rel=0.15)
+    # Not from one sulcus to the next by a jump that would look like a third: where the sign changes so, none reaches.
+    jump = (np.abs(np.diff(along, axis=1)) > 6) & (np.minimum(reach[:, 1:], reach[:, :-1]) > 4) & (hull[:, 1:] < 0)
+    assert jump.mean() < 1e-3
+
+
+def test_brain_lies_in_fluid() -> None:
+    labels = one(Head(size=(120, 140, 120), spacing=(1.5, 1.5, 1.5), age=(40.0, 40.0), centre="brain"), 4)
+    values, code = labels.values(), labels.scheme.as_dict()
+    brain = np.isin(values, [code["grey matter"], code["white matter"]])
+    bone = values == code["skull"]
+    touching = ndimage.binary_dilation(bone) & brain
+    assert touching.sum() < 0.02 * (brain & ~ndimage.binary_erosion(brain)).sum()
+
+
+def test_cerebellum_has_leaves() -> None:
+    head = Head(size=(1, 140, 120), spacing=(0.5, 0.5, 0.5), centre="cerebellum", jitter_mm=0.0, tilt_degrees=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(LANDMARKS_MM, "cerebellum", (8.0, -60.0, -34.0))
+        labels = one(replace(head, variation_mm=0.0))
+    cortex, white = (labels.mask(n)[0] for n in ("cerebellar cortex", "cerebellar white matter"))
+    assert outline(white) > 1.8 * 2 * np.sqrt(np.pi * white.sum()), "a tree, no disc"
+    assert 0.8 < cortex.sum() / white.sum() < 6
+
+
+def test_waves_have_the_length_that_is_asked_for() -> None:
+    for length in (18.0, 30.0, 60.0):
+        field = random_wave(length, FOLD_NODES, FOLD_MM, rng_for(0, length))
+        assert field.shape == (FOLD_NODES,) * 3
         assert field.std() == pytest.approx(1, rel=1e-3)
-        # A random wave has gradients of variance (2 pi / wave)^2 / 3 along each axis.
-        assert gx.std() == pytest.approx(2 * np.pi / wave / np.sqrt(3), rel=0.1)
-        numeric = (np.roll(field, -1, 0) - np.roll(field, 1, 0)) / (2 * LATTICE_MM)
-        assert np.corrcoef(numeric.ravel(), gx.ravel())[0, 1] > 0.99
+        # A random wave has gradients of variance (2 pi / wave)^2 / 3 along each axis; a difference over two nodes sees
+        # sinc of it, here within 10 % below 30 mm.
+        slope = (np.roll(field, -1, 0) - np.roll(field, 1, 0)) / (2 * FOLD_MM)
+        assert slope.std() == pytest.approx(2 * np.pi / length / np.sqrt(3), rel=0.15)
+
+
+def test_gyri_are_as_wide_as_asked_for() -> None:
+    """Fewer and wider gyri: less border between white and grey matter on one slice."""
+    borders = []
+    for wave in (15.0, 38.0):
+        labels = one(Head(size=(200, 240, 1), spacing=(0.8, 0.8, 1.0), centre="brain", fold_mm=(wave, wave)))
+        borders.append(outline(labels.mask("white matter")[..., 0]))
+    assert borders[0] > 1.1 * borders[1]
 
 
 CHANGES: dict[str, dict[str, Any]] = {

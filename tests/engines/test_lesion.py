@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -20,7 +20,7 @@ from equipoise.engines.anatomy.lesion.mass_effect import undisplaced
 from equipoise.engines.anatomy.lesion.shape import Look, diameter_of, draw_shape
 from equipoise.engines.parts.nodule import diameters_of
 from equipoise.engines.parts.tissue_model import TissueModel
-from equipoise.errors import EngineError, GeometryMismatchError, LabelError, PlanError
+from equipoise.errors import EngineError, GeometryMismatchError, LabelError, PlanError, UnknownKindError
 from equipoise.testing import AnatomyContract
 from equipoise.testing.anatomy_contract import lesion_cases
 
@@ -387,6 +387,14 @@ def test_ignored_voxels_move_and_end_under_a_lesion() -> None:
         ({"count": (0, 3)}, PlanError, "not a range"),
         ({"texture": "solidd"}, PlanError, "Did you mean 'solid'"),
         ({"label": " "}, PlanError, "label is empty"),
+        ({"base": 3}, PlanError, "lesion.base must be a kind or a table"),
+        ({"base": "phantm"}, UnknownKindError, "Did you mean 'phantom'"),
+        ({"base": {"kind": "tissue", "um_per_px": 0}}, PlanError, "tissue.um_per_px = 0"),
+        ({"where": 5}, PlanError, "lesion.where must be str, got 5"),
+        ({"inside": "lung"}, PlanError, "lesion.inside must be a list"),
+        ({"count": (1.5, 3)}, PlanError, r"lesion.count\[0\] must be int"),
+        ({"near_mm": float("nan")}, PlanError, "lesion.near_mm = nan"),
+        ({"diameter_mm": (1.0, float("inf"))}, PlanError, "within 0.005 to 300 mm"),
     ],
 )
 def test_what_cannot_be_drawn_is_said_at_once(parameters: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -399,6 +407,10 @@ def test_what_cannot_be_drawn_is_said_at_once(parameters: dict[str, Any], error:
     [
         ({"where": "in left lunge"}, LabelError, "Did you mean 'left lung'"),
         ({"inside": ("livver",)}, LabelError, "no structure 'livver'"),
+        ({"within": ("livver",)}, LabelError, "lesion.within of nodule: the label maps have no structure 'livver'"),
+        ({"where": "near livver"}, LabelError, "no structure 'livver'"),
+        ({"inside": ("left lung",), "label": "left lung"}, EngineError, r"nothing of what they arise in \(left lung\)"),
+        ({"diameter_mm": (0.05, 0.3)}, EngineError, "a single voxel measures .* mm, more than the 0.3 mm asked for"),
         ({"where": "in rib"}, EngineError, "no place in it satisfies"),
         ({"diameter_mm": (90, 90)}, EngineError, "no map of 12 in a row"),
         ({"where": "lesion < 1 mm", "diameter_mm": (0.5, 3)}, EngineError, "a single voxel measures"),
@@ -410,11 +422,26 @@ def test_what_finds_no_place_is_said(parameters: dict[str, Any], error: type[Exc
         drawn(inside(Body(), **parameters), 1)
 
 
+@pytest.mark.parametrize(
+    ("base", "finding", "message"),
+    [
+        ("tissue", "fracture line", "runs through bone, and the label maps name none"),
+        ("tissue", "microaneurysm", r"nothing of what they arise in \(unlabelled\)"),
+        ({"kind": "phantom", "learn": False}, "microaneurysm", "a single voxel measures"),
+        ({"kind": "tissue", "size": [48, 48, 1]}, "nodule", "no map of 12 in a row has a place for nodule: "),
+    ],
+)
+def test_a_base_without_the_site_is_said(base: Any, finding: str, message: str) -> None:
+    with pytest.raises((EngineError, LabelError), match=message):
+        drawn(Lesion(base=base, finding=finding), 1)
+
+
 def test_an_unfitted_learned_base_says_what_to_do() -> None:
     with pytest.raises(EngineError, match="has seen none"):
         drawn(Lesion(base="warped"), 1)
 
 
+@settings(max_examples=16)  # of a volume each
 @given(
     st.sampled_from(sorted(FINDINGS)),
     st.booleans(),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fitted_once import FittedOnce
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,14 +15,13 @@ from equipoise.core import Case, Geometry, Image, LabelMap, LabelScheme, rng_for
 from equipoise.engines.anatomy.torso import Torso
 from equipoise.engines.imaging.simulate_ct import SimulateCT, learned_tissue
 from equipoise.engines.imaging.simulate_ct.artefacts import Implant, Motion, along_rays
-from equipoise.engines.imaging.simulate_ct.hounsfield import STRUCTURES_HU, surroundings_of
+from equipoise.engines.imaging.simulate_ct.hounsfield import STRUCTURES_HU, WHOLE_LUNGS, surroundings_of
 from equipoise.engines.imaging.simulate_ct.scan import WHOLE_PATIENT, Gantry, Protocol, _profile, _Rays, _through
 from equipoise.engines.imaging.simulate_ct.scanners import SCANNERS
 from equipoise.engines.parts.beam_hardening import CtBeam
 from equipoise.engines.parts.grid import Grid
 from equipoise.engines.parts.projection import Ellipse, ParallelBeam
 from equipoise.errors import DataError, EquipoiseError, GeometryMismatchError, LabelError
-from equipoise.testing.engine_contract import EngineContract
 
 PLAIN = Gantry(None, 0.0, (170.0, 115.0), 70.0, 0.0)
 QUIET = Protocol("soft", 0.45, 1e14)
@@ -182,6 +182,21 @@ def test_all_labels_of_the_torso_are_known_and_lie_in_air() -> None:
     assert surroundings_of(labels.scheme.names) == "air"
 
 
+def test_lungs_show_small_vessels_that_bear_no_label() -> None:
+    labels = torso(0.0)
+    quiet = SimulateCT(photons=(1e11, 1e11), lung_sd=0.0, kernels=("soft",), blur_mm=(0.1, 0.1))
+    none, some, many = (
+        next(replace(quiet, vessels=v).sample(1, rng_for(2, "small"), [labels])).image.array[0]
+        for v in (0.0, 600.0, 1200.0)
+    )
+    lung = np.any([labels.mask(name) for name in WHOLE_LUNGS & set(labels.scheme.names)], axis=0)
+    added = [float((shown - none)[lung].mean()) for shown in (some, many)]
+    assert added[0] > 3
+    assert added[1] > 1.6 * added[0]
+    solid = labels.mask("vertebra") | labels.mask("muscle")
+    assert abs(float((many - none)[solid].mean())) < 2
+
+
 def test_surroundings_follow_from_the_labels() -> None:
     assert surroundings_of(["nodule"]) == surroundings_of(["tumour"]) == surroundings_of(["nodule", "lung"]) == "lung"
     assert surroundings_of(["liver", "spleen"]) == surroundings_of(["white matter", "haemorrhage"]) == "soft tissue"
@@ -265,7 +280,7 @@ def test_known_labels_are_drawn_from_tables_where_nothing_was_learned() -> None:
     assert case.labels is map_
 
 
-class TestLearnedTissue(EngineContract):
+class TestLearnedTissue(FittedOnce):
     @pytest.fixture(autouse=True)
     def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(learned_tissue, "MOST_CASES", 1)

@@ -176,8 +176,8 @@ CHANGES: dict[str, dict[str, object]] = {
     "texture": {"texture": 0.2},
     "tissue": {"tissue": {"grey matter": (400.0, 90.0, 60.0, 1.0)}},
 }
-FITTED = {"anatomy", "classes", "inner", "learn", "pixel_mm", "warp"}
-"""Tested on their own below."""
+FITTED = {"anatomy", "classes", "inner", "learn", "pixel_mm", "warp", "device"}
+"""Tested on their own below, or in `test_simulate_mri_device`."""
 
 
 def test_every_option_is_in_the_table() -> None:
@@ -328,6 +328,8 @@ def test_whole_numbers_stay_whole() -> None:
         ({"anatomy": 3}, "anatomy"),
         ({"pixel_mm": 0.0}, "pixel_mm"),
         ({"classes": 0}, "classes"),
+        ({"device": "gpu"}, "device"),
+        ({"device": "cuda:x"}, "device"),
     ],
 )
 def test_impossible_parameters_name_the_parameter(arguments: dict[str, Any], said: str) -> None:

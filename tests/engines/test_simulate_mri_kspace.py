@@ -19,8 +19,9 @@ from equipoise.engines.imaging.simulate_mri.fields import (
     random_field,
     transmit_field,
 )
-from equipoise.engines.imaging.simulate_mri.kspace import Pose, Sampling, measure, moved, turned
+from equipoise.engines.imaging.simulate_mri.kspace import Sampling, measure
 from equipoise.engines.imaging.simulate_mri.learned import acquired_share, noise_of
+from equipoise.engines.imaging.simulate_mri.motion import Pose, moved, turned
 from equipoise.engines.imaging.simulate_mri.randomised import Look, random_contrast
 from equipoise.engines.imaging.simulate_mri.scene import along, slicing
 from equipoise.engines.parts.warp import node_counts, warp

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from equipoise.core import Case, Geometry, Image, LabelMap, LabelScheme, rng_for
 from equipoise.core.registry import canonical, make, spec_of
-from equipoise.engines.imaging.simulate_ultrasound import SimulateUltrasound, learned
+from equipoise.engines.imaging.simulate_ultrasound import SimulateUltrasound, grain
 from equipoise.engines.imaging.simulate_ultrasound.geometry import Sector
 from equipoise.engines.imaging.simulate_ultrasound.outline import frame_of, outline_of
 from equipoise.engines.imaging.simulate_ultrasound.tissues import TISSUES, tissue_of
@@ -313,19 +313,48 @@ def test_fitted_pictures_look_like_the_training_pictures() -> None:
     assert next(bare.sample(1, rng_for(1, "made"))).image.array[0, 0:3, 6:24].max() == 0
 
 
-def test_fit_learns_grain_and_contrast() -> None:
-    ruler = learned.ruler_of(rng_for(0, "ruler"))
-    rng = rng_for(1, "grain")
-    everywhere = np.ones((160, 160), bool)
-    for across, along in ((0.8, 0.8), (1.7, 1.0), (2.2, 1.3)):
-        fields = ndimage.gaussian_filter(rng.standard_normal((2, learned.LOOKS, 160, 160)), (0, 0, across, along))
-        level = 30 + 20 * np.log10(np.hypot(*fields / fields.std()).mean(axis=0))
-        found = learned.grain_of(level.astype(np.float32), everywhere, ruler)
-        assert found.across == pytest.approx(across, rel=0.35)
-        assert found.along == pytest.approx(along, rel=0.35)
-        assert found.contrast > 0.6
-        calm = learned.grain_of((30 + 0.4 * (level - 30)).astype(np.float32), everywhere, ruler)
-        assert calm.contrast == pytest.approx(0.4 * found.contrast, rel=0.25)
+def test_grain_is_found_again() -> None:
+    known = [grain.Grain(0.8, 0.8, 1.0), grain.Grain(1.7, 1.0, 0.8), grain.Grain(2.2, 1.3, 0.4)]
+    inner = np.zeros((grain.RULER_SIDE,) * 2, bool)
+    inner[3:-3, 3:-3] = True
+    for want, shown in zip(known, grain.even_tissue(known, rng_for(1, "grain")), strict=True):
+        found = grain.grain_of(shown, inner)
+        assert found.across == pytest.approx(want.across, rel=0.35)
+        assert found.along == pytest.approx(want.along, rel=0.35)
+        assert found.contrast == pytest.approx(want.contrast, rel=0.35)
+
+
+def test_speckle_made_elsewhere_is_shown_again() -> None:
+    rng, everywhere = rng_for(2, "grain"), np.ones((160, 160), bool)
+    for across, along, kept in ((0.8, 0.8, 1.0), (1.7, 1.0, 0.5), (2.2, 1.3, 0.8)):
+        fields = ndimage.gaussian_filter(rng.standard_normal((2, grain.LOOKS, 160, 160)), (0, 0, across, along))
+        level = 30 + kept * 20 * np.log10(np.hypot(*fields / fields.std()).mean(axis=0))
+        found = grain.grain_of(level.astype(np.float32), everywhere)
+        (shown,) = grain.even_tissue([found], rng)
+        wanted, got = (grain.likeness(x, np.ones(x.shape, bool)) for x in (level, shown))
+        np.testing.assert_allclose(got[0], wanted[0], atol=0.15)
+        assert got[1] == pytest.approx(wanted[1], rel=0.2)
+
+
+def test_what_a_fan_does_not_show_is_taken_to_be_even_to_both_sides() -> None:
+    # A zoomed picture whose right upper corner was blacked out: the left side lies beyond the border.
+    rng, shape = rng_for(0, "zoomed"), (120, 90)
+    fan = Sector(60, -40, 120.0, -0.42, 0.42, 200)
+    grey = np.where(fan.seen(shape, (1.0, 1.0)), 60 + 20 * rng.random(shape), 0)
+    grey[104:, :14] = 0
+    found = outline_of(grey).sector
+    assert found.straight or abs(found.left + found.right) < 0.15
+
+
+def test_learned_tissue_is_seen_however_deep_the_fan() -> None:
+    engine = SimulateUltrasound(anatomy={"kind": "real"}, frequency_mhz=(7.0, 7.0), tgc=(0.7, 0.7), pixel_mm=3.0)
+    engine = engine.fit(screens(3), rng_for(0, "fit"))
+    case = screen(0)
+    made = engine.render(case.labels, Placement(case.id, case.labels.geometry.shape), rng_for(0, "deep"))
+    lower = np.s_[0, 30:66, 50:70]
+    both = [np.asarray(image.array[lower], float) for image in (made.image, case.image)]
+    assert both[0].mean() == pytest.approx(both[1].mean(), rel=0.35)
+    assert both[0].std() > 10
 
 
 def test_bright_tissue_that_was_learned_shadows_as_stated() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,17 +10,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage, stats
 
 from equipoise.core import Case, Geometry, Image, LabelMap, LabelScheme, rng_for
 from equipoise.core.registry import parameters
 from equipoise.engines.anatomy.torso import Torso
 from equipoise.engines.imaging.simulate_xray import SimulateXRay
 from equipoise.engines.imaging.simulate_xray import detector as chain
+from equipoise.engines.imaging.simulate_xray import projection_on_device as on_device
 from equipoise.engines.imaging.simulate_xray.film import cast
-from equipoise.engines.imaging.simulate_xray.projection import Beam, LabelRays, oriented, project
+from equipoise.engines.imaging.simulate_xray.film_tissue import FilmTissue, noise_of
+from equipoise.engines.imaging.simulate_xray.projection import VIEWS, Beam, LabelRays, View, oriented, project
 from equipoise.engines.imaging.simulate_xray.rooms import ROOMS, Exposure
+from equipoise.engines.parts.placement import Placement
 from equipoise.engines.parts.spectrum import MATERIALS, Spectrum, mass_attenuation, transmission
-from equipoise.errors import DataError, EquipoiseError, GeometryMismatchError, LabelError, PlanError
+from equipoise.engines.parts.value_map import value_map
+from equipoise.errors import DataError, EngineError, EquipoiseError, GeometryMismatchError, LabelError, PlanError
 from equipoise.testing.engine_contract import EngineContract, phantom_cases
 
 SMALL = {"kind": "torso", "size": (56, 40, 52), "spacing": (8.0, 8.0, 8.0), "vessel_ends": 20}
@@ -170,6 +177,62 @@ def test_agreement_with_diffdrr() -> None:
         # Both are exact but for how they treat a voxel's border: up to half a voxel (1 mm) at each of a ray's ends.
         assert np.sqrt(np.mean(difference**2)) < 1.5
         assert ours[..., label].sum() == pytest.approx(drr[label].sum(), rel=0.01)
+
+
+# ---------------------------------------------------------------- other devices
+
+
+def agree(ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Ways on another device are those of the CPU, but where a ray runs along an edge."""
+    far = np.abs(ours - theirs) > on_device.AGREES_MM
+    assert ours.max() > 50
+    assert far.mean() <= on_device.EDGES
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_ways_through_torch_are_those_of_the_cpu(torso: LabelMap, view: View) -> None:
+    pytest.importorskip("torch")
+    objects, _ = value_map(torso)
+    turned, spacing, toward = oriented(objects.values, torso.affine, view)
+    beam = replace(BEAM, pixel_mm=7.1, toward=toward)
+    made, count = LabelRays.of(turned, spacing), len(objects.channel)
+    theirs = on_device.thickness_on("cpu", made.padded, made.spacing, beam.rays(), beam.shape, count)
+    agree(made.thickness(beam, count), theirs)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "mps", ""])
+def test_a_device_that_cannot_be_is_refused(name: str) -> None:
+    with pytest.raises(PlanError, match=r"simulate-xray\.device = .* legal: 'cpu', 'cuda'"):
+        SimulateXRay(device=name)
+
+
+def test_a_device_that_is_not_there_is_named(torso: LabelMap) -> None:
+    torch = pytest.importorskip("torch")
+    absent = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(EngineError, match=f"'{absent}' and PyTorch finds .* CUDA device.*\n.*set device = 'cpu'"):
+        list(replace(ENGINE, device=absent).sample(1, rng_for(0, "s"), [torso]))
+
+
+def test_torch_is_imported_only_where_it_is_asked_for() -> None:
+    code = (
+        "import sys; from equipoise.core import rng_for; "
+        "from equipoise.engines.imaging.simulate_xray import SimulateXRay; "
+        f"list(SimulateXRay(size=(24, 24), anatomy={SMALL!r}).sample(1, rng_for(0, 's'))); "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.gpu
+def test_pictures_of_a_gpu_are_those_of_the_cpu(torso: LabelMap) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("PyTorch finds no CUDA device on this machine: nothing to compare")
+    made = LabelRays.of(oriented(value_map(torso)[0].values, torso.affine, "PA")[0], torso.spacing)
+    agree(made.thickness(BEAM, 256), made.thickness(BEAM, 256, device="cuda"))
+    (one,), (other,) = (list(replace(ENGINE, device=d).sample(1, rng_for(0, "s"), [torso])) for d in ("cpu", "cuda"))
+    assert (one.labels.array != other.labels.array).mean() < 1e-3
+    assert np.abs(one.image.array.astype(int) - other.image.array).max() <= 1
 
 
 # ---------------------------------------------------------------- photons
@@ -423,7 +486,8 @@ CHANGES: dict[str, Any] = {
 
 
 def test_every_parameter_is_in_the_table() -> None:
-    assert set(CHANGES) == set(parameters(SimulateXRay))
+    # A device must not change the picture beyond its tolerance: tested below.
+    assert {*CHANGES, "device"} == set(parameters(SimulateXRay))
 
 
 def films(n: int = 4, unit: Any = "px") -> list[Case]:
@@ -510,6 +574,44 @@ def test_films_are_rendered_with_learned_tissue() -> None:
     ]
     # Tones inside and outside a label are those of the films, within what few samples of few films can be.
     np.testing.assert_allclose(np.mean(seen, axis=0), np.mean(real, axis=0), atol=20)
+
+
+def shaded(k: int, side: int = 96) -> tuple[Case, np.ndarray]:
+    """A film that gets denser to one side, with a light oval, fine grain and a shade that no label follows."""
+    x, y = np.indices((side, side)) / side
+    rng = rng_for(k, "shaded")
+    oval = np.hypot((x - 0.5) / 0.25, (y - 0.5) / 0.35) < 1
+    shade = 40 + 130 * (x if k % 2 else 1 - x) * (0.4 + 0.6 * y) + 50 * ~oval
+    grey = np.clip(shade + 4 * rng.standard_normal(x.shape), 0, 255).astype(np.uint8)
+    grid_px = Geometry((side, side, 1), unit="px")
+    labels = LabelMap.on(grid_px, oval[None, ..., None].astype(np.uint8), LabelScheme.of(["organ"]))
+    return Case(f"film-{k}", f"p-{k}", Image.on(grid_px, grey[None, ..., None]), labels), shade
+
+
+def test_tissue_of_films_is_shaded_as_the_patient_and_not_in_steps() -> None:
+    made = [shaded(k) for k in range(4)]
+    by_id = {case.id: (case.image.array[0, ..., 0] / 80).astype(np.float32) for case, _ in made}
+    cases = [case for case, _ in made]
+    tissue = FilmTissue.fit(cases, lambda c: by_id[c.id], 3.2, rng_for(0, "fit"), (6, 3))
+    for number, (case, shade) in enumerate(made):
+        drawn = tissue.draw(case.labels, Placement(case.id, (96, 96, 1)), 0.0, rng_for(number, "draw"))
+        # Tones are another film's: what is where must be this one's.
+        assert stats.spearmanr(drawn[::3, ::3].ravel(), shade[::3, ::3].ravel()).statistic > 0.97
+        rest = drawn - ndimage.gaussian_filter(drawn, 2)
+        oval = case.labels.mask("organ")[..., 0]
+        calm = ndimage.binary_erosion(oval, iterations=5)
+        assert np.abs(rest[calm]).max() < 0.12, "steps within a region"  # of 10 levels, one is 0.2
+    without = tissue.draw(cases[0].labels, None, 1.0, rng_for(9, "draw"))
+    oval = cases[0].labels.mask("organ")[..., 0]
+    assert without[~oval].mean() > without[oval].mean() + 0.2
+
+
+def test_noise_of_a_film_is_measured_beside_its_edges() -> None:
+    x, _ = np.indices((128, 128)) / 128
+    edges = 2 * x + (x > 0.5) + ndimage.gaussian_filter(rng_for(0, "slow").standard_normal((128, 128)), 6) * 5
+    for sd in (0.01, 0.05):
+        noisy = (edges + sd * rng_for(1, "fast").standard_normal(x.shape)).astype(np.float32)
+        assert noise_of(noisy) == pytest.approx(sd, rel=0.1)
 
 
 def test_pictures_train_beside_films_where_labels_agree() -> None:

@@ -11,6 +11,7 @@ from scipy import ndimage
 from equipoise.core import Case, Geometry, Image, LabelMap, LabelScheme, rng_for
 from equipoise.engines.anatomy.warped import Warped
 from equipoise.engines.parts.texture import Texture, measure_texture
+from equipoise.engines.parts.tissue_fitting import grains_of
 from equipoise.engines.parts.tissue_model import TissueModel, regions_of
 from equipoise.errors import DataError, LabelError
 
@@ -166,3 +167,38 @@ def test_white_texture_is_white():
     drawn = Texture(np.ones(32)).draw((64, 64, 1), 4, rng_for(0, "w"))
     assert abs(np.mean([_neighbour(f) for f in drawn])) < 0.02
     assert drawn.std() == pytest.approx(1.0, rel=0.02)
+
+
+def _ragged(number: int) -> Case:
+    """Return a clear pool in tissue: calm within, rough along its border, as glass at torn tissue is."""
+    rng = rng_for(number, "ragged")
+    geometry = Geometry.from_spacing((96, 80, 1), (1.0, 1.0, 1.0))
+    x, y, _ = np.indices(geometry.shape)
+    depth = 26 - np.hypot(x - 48, y - 40)
+    rough = np.where(np.abs(depth) < 3, 12.0, 0.5)
+    value = np.where(depth > 0, 0.0, 100.0) + rough * rng.standard_normal(geometry.shape)
+    truth = LabelMap.on(geometry, np.zeros((1, *geometry.shape), np.uint8), SCHEME)
+    return Case(f"r{number}", f"p{number}", Image.on(geometry, value[None].astype(np.float32)), truth)
+
+
+def test_the_middle_of_a_tissue_is_as_calm_as_it_was():
+    cases = [_ragged(i) for i in range(3)]
+    x, y, _ = np.indices(cases[0].labels.geometry.shape)
+    depth = 26 - np.hypot(x - 48, y - 40)
+    found = {}
+    for depths in ((), (1, 4)):
+        model = TissueModel.fit(cases, _property, rng_for(0, "fit"), classes=2, inner=1, depths=depths)
+        scene = model.scene(cases[0].labels, None, rng_for(2, "s"))[0]
+        found[depths] = scene[depth > 9].std(), scene[np.abs(depth) < 2].std()
+    assert found[()][0] > 1.5, "one grain for all of a tissue makes its middle rough"
+    assert found[(1, 4)][0] == pytest.approx(0.5, rel=0.35)
+    assert found[(1, 4)][1] > 20, "its border stays one"
+    assert len(model.looks["r0"].spread) == 3 * len(model.region)
+    inner = grains_of(np.ones((9, 9, 1), np.uint8), (1, 4))
+    np.testing.assert_array_equal(inner, 3 * 1 + 2)
+
+
+def test_depths_count_from_the_nearest_other_sub_label():
+    under = np.zeros((12, 5, 1), np.uint8)
+    under[6:] = 1
+    np.testing.assert_array_equal(grains_of(under, (1, 3))[:, 2, 0], [2, 2, 2, 1, 1, 0, 3, 4, 4, 5, 5, 5])

@@ -68,6 +68,8 @@ class TestContract(AnatomyContract):
         (("spleen",), 70, 300),
         (("right kidney",), 90, 230),
         (("left kidney",), 90, 230),
+        (("pancreas",), 50, 180),
+        (("gallbladder",), 8, 60),
         # MRI at the end of diastole (Maceira 2006: 142 ± 21, range 102 to 183); papillary muscle is wall here.
         (("left ventricle",), 90, 185),
         (("right ventricle",), 60, 210),
@@ -122,6 +124,40 @@ def test_sides_and_neighbours() -> None:
     assert sizes[:2].sum() > 0.99 * lungs.sum(), "lungs are two, without islands"
     # No lung touches the air around the body.
     assert not (ndimage.binary_dilation(labels.voxels.values == 0) & lungs).any()  # type: ignore[attr-defined]
+
+
+def test_muscles_of_the_wall_are_told_apart_by_fat() -> None:
+    """From the pleura outwards at the side, and across the back, fat and muscle take turns."""
+    cut = draw(replace(ONE, size=(440, 320, 1), spacing=(1.0, 1.0, 3.0), level_mm=(40.0, 40.0), bmi=(26.0, 26.0)), 4)
+    names = np.array(["air", *SCHEME.names])
+    voxels = cut.voxels
+    assert isinstance(voxels, ValueMap)
+    seen = names[np.where(voxels.values > 0, voxels.channel[voxels.values] + 1, 0)][..., 0]
+
+    def layers(line: np.ndarray, of: str) -> int:
+        inside = (line == of).astype(int)
+        return int((np.diff(inside) == 1).sum())
+
+    # Lines from the spine's middle to the back, beside the spinous process: at least two muscles behind each other.
+    middle = int(np.argwhere(seen == "vertebra")[:, 0].mean())
+    backs = [layers(seen[middle + side * x, 160:], "muscle") for side in (-1, 1) for x in range(45, 60)]
+    assert np.mean(backs) >= 2
+    # In front, lateral to the breast bone: the pectoral muscle lies before the intercostal ones, with fat between.
+    fronts = [layers(seen[middle + side * x, :160], "muscle") for side in (-1, 1) for x in range(50, 80)]
+    assert np.mean(fronts) >= 1.7
+
+
+def test_bone_encloses_the_spinal_cord_and_lungs_do_not_meet_behind_it() -> None:
+    labels = draw(replace(ONE, spacing=(2.0, 2.0, 4.0), size=(200, 150, 60), level_mm=(20.0, 20.0)), 6)
+    cord, bone = mask(labels, "spinal cord"), mask(labels, "vertebra", "disc")
+    lungs = mask(labels, *LOBES)
+    assert (cord.sum(axis=(0, 1)) * 4 / 100 > 1.0).all(), "an area of 1 cm² and more at every height"
+    enclosed = 0
+    for k in range(cord.shape[2]):
+        i, j = (int(x) for x in np.argwhere(cord[..., k]).mean(axis=0))
+        enclosed += bone[i, :j, k].any() and bone[i - 25 : i, j - 4 : j + 8, k].any() and bone[i, j:, k].any()
+        assert not lungs[i - 8 : i + 9, j:, k].any()
+    assert enclosed > 0.7 * cord.shape[2]
 
 
 def test_the_heart_is_less_than_half_as_wide_as_the_chest() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from equipoise.core import LabelMap, rng_for
+from equipoise.core import Case, Geometry, Image, LabelMap, LabelScheme, rng_for
 from equipoise.engines.anatomy.real import Real
 from equipoise.engines.anatomy.warped import Warped
 from equipoise.engines.parts.placement import Placement
@@ -78,6 +78,24 @@ def test_deformation_never_tears_a_structure():
     """Nor is it seen twice: what a turn brings into view beyond the border goes on, instead of being mirrored."""
     for labels, _ in _maps(Warped(amount=1.0, coarseness=0.1, degrees=40, scale=0.2), n=60):
         assert ndimage.label(labels.mask("lesion"), np.ones((3, 3, 3)))[1] <= 1
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_patches_show_nothing_beyond_the_map_where_there_is_room(dimension):
+    """Beyond the border the outermost voxels would go on as streaks."""
+    shape = (60, 66, 1 if dimension == 2 else 40)
+    grid = Geometry.from_spacing(shape, (1.0, 1.0, 1.0))
+    labels = LabelMap.on(grid, np.ones((1, *shape), np.uint8), LabelScheme.of(["lesion"]))
+    case = Case("a", "a", Image.on(grid, np.zeros((1, *shape), np.float32)), labels)
+    index = np.stack(np.meshgrid(*(np.arange(1, n + 1) for n in shape), indexing="ij"))
+    fitted = Warped(amount=0.5, degrees=20.0, scale=0.1, patch=20).fit([case], rng_for(0, "f"))
+    at_border = 0
+    for _, placement in fitted.draw_placed(30, rng_for(1, "d")):
+        for axis in range(dimension):
+            seen = placement.carry(index[axis][None])[0]
+            straight = np.diff(seen, axis=axis) == 0
+            at_border += int((straight & (np.isin(seen, (1, shape[axis])).take(range(1, 20), axis))).sum())
+    assert at_border < 0.002 * 30 * dimension * 20**dimension, "the map's outermost voxels go on into the patch"
 
 
 @pytest.mark.parametrize("dimension", [2, 3])

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
-from equipoise.core import Case, LabelMap
-from equipoise.engines.parts.legal import require_within
+from equipoise.core import LabelMap
 from equipoise.engines.parts.placement import Placement
-from equipoise.engines.parts.training_maps import TrainingMaps, require_fitted
+from equipoise.engines.parts.training_maps import DrawsTrainingMaps, TrainingMaps, Window
 
 
 @dataclass(frozen=True)
-class Real:
+class Real(DrawsTrainingMaps):
     """Label maps of training patients, whole or cut into patches at native spacing.
 
     The patients are parents of whatever is rendered from their maps.
@@ -35,29 +33,8 @@ class Real:
     _maps: TrainingMaps | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        require_within("real.patch", self.patch, 0, 4096, "voxels")
-        require_within("real.foreground", self.foreground, 0, 1)
+        self.require_patches()
 
-    @property
-    def parents(self) -> frozenset[str]:
-        """The training patients."""
-        return self._maps.parents if self._maps else frozenset()
-
-    def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> Real:
-        """Return an anatomy that holds the label maps of these cases."""
-        return replace(self, _maps=TrainingMaps.of(cases, rng))
-
-    def draw(self, n: int, rng: np.random.Generator) -> Iterator[LabelMap]:
-        """Yield ``n`` label maps."""
-        for labels, _ in self.draw_placed(n, rng):
-            yield labels
-
-    def draw_placed(self, n: int, rng: np.random.Generator) -> Iterator[tuple[LabelMap, Placement]]:
-        """Yield ``n`` label maps and the training case that each is a window on.
-
-        Raises `EngineError` before `fit`.
-        """
-        maps = require_fitted(self._maps, self.kind)
-        for _ in range(n):
-            (stream,) = rng.spawn(1)
-            yield maps.draw(self.patch, self.foreground, stream).placed()
+    def laid(self, window: Window, rng: np.random.Generator) -> tuple[LabelMap, Placement]:
+        """Return the label map of a window as it is."""
+        return window.placed()

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
-from equipoise.core import Case, LabelMap
+from equipoise.core import LabelMap
 from equipoise.engines.parts.legal import require_within
 from equipoise.engines.parts.placement import Placement
-from equipoise.engines.parts.training_maps import TrainingMaps, require_fitted
+from equipoise.engines.parts.training_maps import DrawsTrainingMaps, TrainingMaps, Window
 from equipoise.engines.parts.warp import SAFE_2D, SAFE_3D, node_counts
 
 
 @dataclass(frozen=True)
-class Warped:
+class Warped(DrawsTrainingMaps):
     """Label maps of training patients under a random affine map and a free-form deformation without folds.
 
     Control nodes move by less than the bound under which a cubic B-spline deformation is one-to-one (Choi and Lee
@@ -60,37 +59,15 @@ class Warped:
         require_within("warped.coarseness", self.coarseness, 0.02, 1, "of the longest side")
         require_within("warped.degrees", self.degrees, 0, 180, "degrees")
         require_within("warped.scale", self.scale, 0, 1)
-        require_within("warped.patch", self.patch, 0, 4096, "voxels")
-        require_within("warped.foreground", self.foreground, 0, 1)
+        self.require_patches()
 
-    @property
-    def parents(self) -> frozenset[str]:
-        """The training patients."""
-        return self._maps.parents if self._maps else frozenset()
-
-    def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> Warped:
-        """Return an anatomy that holds the label maps of these cases."""
-        return replace(self, _maps=TrainingMaps.of(cases, rng))
-
-    def draw(self, n: int, rng: np.random.Generator) -> Iterator[LabelMap]:
-        """Yield ``n`` label maps."""
-        for labels, _ in self.draw_placed(n, rng):
-            yield labels
-
-    def draw_placed(self, n: int, rng: np.random.Generator) -> Iterator[tuple[LabelMap, Placement]]:
-        """Yield ``n`` label maps and how each was laid on its training case.
-
-        Raises `EngineError` before `fit`.
-        """
-        maps = require_fitted(self._maps, self.kind)
-        for _ in range(n):
-            (stream,) = rng.spawn(1)
-            window = maps.draw(self.patch, self.foreground, stream)
-            spacing = np.array(window.of.labels.spacing)
-            flat = window.shape[2] == 1
-            matrix = self._affine(spacing, flat, stream)
-            nodes, step = self._deformation(window.shape, window.of.labels.geometry.shape, flat, stream)
-            yield window.placed(matrix, nodes, step)
+    def laid(self, window: Window, rng: np.random.Generator) -> tuple[LabelMap, Placement]:
+        """Return the label map of a window, turned, scaled and deformed."""
+        truth = window.of.labels
+        flat = window.shape[2] == 1
+        matrix = self._affine(np.array(truth.spacing), flat, rng)
+        nodes, step = self._deformation(window.shape, truth.geometry.shape, flat, rng)
+        return window.placed(matrix, nodes, step)
 
     def _affine(self, spacing: np.ndarray, flat: bool, rng: np.random.Generator) -> np.ndarray:
         """Return the map from drawn to source voxels: a rotation and scale in mm, and perhaps a mirror."""

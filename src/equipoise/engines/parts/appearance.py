@@ -91,7 +91,7 @@ def coarsen(image: np.ndarray, factor: Sequence[float]) -> np.ndarray:
             shape = out.shape
             view = out.reshape(math.prod(shape[:axis]), n, -1)
             sampled = np.empty_like(view)
-            _interpolate(view, *_coarse_index(n, few), sampled)
+            _interpolate(view, *coarse_index(n, few), sampled)
             out = sampled.reshape(shape)
     return out.copy() if out is image else out
 
@@ -115,8 +115,8 @@ def correlated_noise(shape: tuple[int, ...], sigma: Sequence[float], rng: np.ran
     return noise
 
 
-def _coarse_index(n: int, few: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return both sampled voxels around each voxel of an axis, and the weight of the second."""
+def coarse_index(n: int, few: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return both sampled voxels around each of ``n`` when ``few`` are sampled, and the weight of the second."""
     sampled = np.minimum(((np.arange(few) + 0.5) * n / few).astype(np.int64), n - 1)
     place = np.clip((np.arange(n) + 0.5) * few / n - 0.5, 0, few - 1)
     first = place.astype(np.int64)
@@ -227,6 +227,7 @@ def _interpolate(source, first, second, weight, out):  # type: ignore[no-untyped
 __all__ = [
     "CURVE_NODES",
     "blur",
+    "coarse_index",
     "coarsen",
     "correlated_noise",
     "gaussian_taps",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from equipoise.engines.parts.legal import require_within
 from equipoise.errors import DataError, PlanError
 
 WATER_ENERGIES_KEV = (30.0, 40.0, 50.0, 60.0, 80.0, 100.0, 150.0)
@@ -25,10 +26,7 @@ EXACT_POISSON_BELOW = 500.0
 
 def water_attenuation(kev: float = EFFECTIVE_KEV) -> float:
     """Return the linear attenuation of water in 1/mm at 1 g/cm³: log-log between the NIST energies, 30 to 150 keV."""
-    require(
-        WATER_ENERGIES_KEV[0] <= kev <= WATER_ENERGIES_KEV[-1],
-        f"kev must lie between {WATER_ENERGIES_KEV[0]:g} and {WATER_ENERGIES_KEV[-1]:g} keV, got {kev}",
-    )
+    require_within("kev", kev, WATER_ENERGIES_KEV[0], WATER_ENERGIES_KEV[-1], "keV")
     return float(np.exp(np.interp(np.log(kev), np.log(WATER_ENERGIES_KEV), np.log(WATER_CM2_PER_G)))) / 10
 
 
@@ -80,7 +78,7 @@ def add_noise(
     clean = np.asarray(sinogram, np.float32)
     flux = np.asarray(photons, np.float32)
     require(bool((flux > 0).all()), f"photons must be above 0, got {np.min(flux)}")
-    require(electronic_sd >= 0, f"electronic_sd must be 0 or more photons, got {electronic_sd}")
+    require_within("electronic_sd", electronic_sd, 0, np.inf, "photons")
     require_finite(clean, "sinogram")
     counts = rng.standard_normal(clean.shape, np.float32)
     sent = np.broadcast_to(flux, clean.shape)

@@ -21,7 +21,7 @@ import numpy as np
 import scipy.fft
 from numba import njit
 
-from equipoise.engines.parts.attenuation import require
+from equipoise.engines.parts.legal import require_within
 from equipoise.engines.parts.projection import Ellipse, ParallelBeam
 
 QUARTER = 0.25
@@ -54,11 +54,8 @@ class FanBeam:
 
     def __post_init__(self) -> None:
         reach = self._reach
-        require(
-            self.source_mm >= 1.2 * reach,
-            f"source_mm = {self.source_mm} is not possible for a field of view that reaches {reach:.0f} mm from the "
-            f"axis; legal: {1.2 * reach:.0f} mm or more",
-        )
+        # Nearer than that the focal spot would lie in the patient.
+        require_within("source_mm", self.source_mm, float(np.ceil(1.2 * reach)), np.inf, "mm")
 
     @property
     def views(self) -> int:
@@ -93,12 +90,16 @@ class FanBeam:
     def distances(self) -> tuple[np.ndarray, np.ndarray]:
         """Return angles and distances from the field of view's centre, shape ``(views, elements)``."""
         angle, distance = self.rays
+        if not any(self.axis_mm):
+            return angle, distance
         return angle, distance + self.axis_mm[0] * np.cos(angle) + self.axis_mm[1] * np.sin(angle)
 
     def line_integrals(self, ellipses: Sequence[Ellipse]) -> np.ndarray:
         """Return the closed-form fan sinogram of ellipses, shape ``(views, elements)``."""
+        out = np.zeros((self.views, self.elements))
+        if not ellipses:
+            return out
         angle, distance = self.distances()
-        out = np.zeros(angle.shape)
         for ellipse in ellipses:
             out += ellipse.chords(angle, distance)
         return out

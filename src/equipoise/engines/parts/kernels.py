@@ -13,11 +13,22 @@ import numpy as np
 import scipy.fft
 from scipy.optimize import brentq
 
-from equipoise.engines.parts.attenuation import require
-from equipoise.errors import UnknownKindError, did_you_mean
+from equipoise.engines.parts.legal import require_within
+from equipoise.errors import PlanError, did_you_mean
 
 KERNELS = ("ramp", "shepp-logan", "cosine", "soft", "sharp")
+LEAST_CUTOFF = 1e-6
+"""In cycles/mm: of waves longer than any object."""
 _SHARP_EDGE = 6.0
+
+
+def require_kernel(kernel: str, parameter: str = "kernel") -> None:
+    """Raise `PlanError`, which says which kernels there are, unless there is this one."""
+    if not isinstance(kernel, str) or kernel not in KERNELS:
+        raise PlanError(
+            f"{parameter} = {kernel!r} is no reconstruction kernel; legal: {', '.join(KERNELS)}."
+            f"{did_you_mean(str(kernel), KERNELS)}"
+        )
 
 
 def kernel_mtf(kernel: str, frequency: np.ndarray | float, cutoff: float) -> np.ndarray:
@@ -48,10 +59,11 @@ def kernel_mtf(kernel: str, frequency: np.ndarray | float, cutoff: float) -> np.
 
     Raises
     ------
-    UnknownKindError
-        If there is no such kernel.
+    PlanError
+        If there is no such kernel, or the cut-off is not above 0.
     """
-    require(cutoff > 0, f"cutoff must be above 0 cycles/mm, got {cutoff}")
+    require_kernel(kernel)
+    require_within("cutoff", cutoff, LEAST_CUTOFF, np.inf, "cycles/mm")
     u = np.abs(np.asarray(frequency, float)) / cutoff
     hann = (1 + np.cos(np.pi * np.minimum(u, 1))) / 2
     if kernel == "ramp":
@@ -62,16 +74,14 @@ def kernel_mtf(kernel: str, frequency: np.ndarray | float, cutoff: float) -> np.
         window = np.cos(np.pi * np.minimum(u, 1) / 2)
     elif kernel == "soft":
         window = hann
-    elif kernel == "sharp":
-        window = hann * (1 + _SHARP_EDGE * u**2)
     else:
-        raise UnknownKindError(f"no reconstruction kernel {kernel!r}.{did_you_mean(kernel, KERNELS)}")
+        window = hann * (1 + _SHARP_EDGE * u**2)
     return np.where(u <= 1, window, 0.0)
 
 
 def mtf_frequency(kernel: str, cutoff: float, level: float) -> float:
     """Return the highest frequency, in lp/cm, at which a kernel's MTF still reaches ``level`` (0.5 or 0.1, say)."""
-    require(0 < level < 1, f"level must lie between 0 and 1, got {level}")
+    require_within("level", level, 1e-6, 1 - 1e-6)
     grid = np.linspace(0, cutoff, 201)
     above = int(np.flatnonzero(kernel_mtf(kernel, grid, cutoff) >= level)[-1])
     if above == len(grid) - 1:
@@ -103,8 +113,8 @@ def ramp_response(length: int, pitch: float, kernel: str, cutoff: float) -> np.n
 
     Raises
     ------
-    UnknownKindError
-        If there is no such kernel.
+    PlanError
+        If there is no such kernel, or the cut-off is not above 0.
     """
     n = np.arange(length)
     n = np.minimum(n, length - n)
@@ -116,4 +126,4 @@ def ramp_response(length: int, pitch: float, kernel: str, cutoff: float) -> np.n
     return np.asarray(scipy.fft.rfft(ramp).real / pitch * window)
 
 
-__all__ = ["KERNELS", "kernel_mtf", "mtf_frequency", "ramp_response"]
+__all__ = ["KERNELS", "kernel_mtf", "mtf_frequency", "ramp_response", "require_kernel"]

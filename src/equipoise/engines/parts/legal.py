@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from equipoise.core import LabelMap
-from equipoise.core.registry import make
+from equipoise.core.registry import make, require_types
 from equipoise.errors import GeometryMismatchError, LabelError, PlanError, did_you_mean
 
 SPACING_MM = (0.0001, 50.0)
@@ -56,11 +56,34 @@ def require_one_of(name: str, value: str, known: Iterable[str]) -> None:
         raise PlanError(f"{name} = {value!r} is not known.{did_you_mean(str(value), options)}")
 
 
-def require_anatomy(spec: Mapping[str, Any] | str) -> None:
-    """Raise unless an anatomy can be made of its specification: said now, not after hours."""
+def require_anatomy(spec: Mapping[str, Any] | str, name: str = "anatomy") -> None:
+    """Raise unless an anatomy can be made of its specification, the parameter ``name``: said now, not after hours."""
     if not isinstance(spec, (str, Mapping)):
-        raise PlanError(f'anatomy must be a kind or a table such as {{kind = "real"}}, got {spec!r}')
+        raise PlanError(f'{name} must be a kind or a table such as {{kind = "real"}}, got {spec!r}')
     make("anatomies", spec)
+
+
+def require_simulator(
+    engine: Any, scanners: Iterable[str], ranges: Iterable[Limit] = (), numbers: Iterable[Limit] = ()
+) -> None:
+    """Raise `PlanError` on the first parameter of a simulator that cannot be.
+
+    Its anatomy must be one that can be made, each parameter of its type, and ``scanner`` the name of a profile.
+
+    Parameters
+    ----------
+    engine
+        With the parameters ``anatomy`` and ``scanner``.
+    scanners
+        Names of the profiles.
+    ranges, numbers
+        See `require_limits`.
+    """
+    require_anatomy(engine.anatomy)
+    require_types(engine)
+    if engine.scanner is not None:
+        require_one_of("scanner", engine.scanner, scanners)
+    require_limits(engine, ranges, numbers)
 
 
 def require_grid(

@@ -21,10 +21,16 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
-from equipoise.engines.parts.attenuation import require, require_finite
+from equipoise.engines.parts.attenuation import require_finite
 from equipoise.engines.parts.fourier_slices import FourierSlices
 from equipoise.engines.parts.kernels import ramp_response
+from equipoise.engines.parts.legal import require_within
 from equipoise.errors import DataError
+
+PIXEL_MM = (1e-6, 1e6)
+"""Legal size of a pixel: lengths are in mm by convention, and any other unit does."""
+MOST_SAMPLES = 100_000
+"""Along a side of an image or a sinogram: beyond, it fits into no memory."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +108,12 @@ class ParallelBeam:
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
-        require(self.size >= 8, f"size must be at least 8 pixels, got {self.size}")
-        require(self.views >= 1, f"views must be at least 1, got {self.views}")
-        require(self.pixel > 0 and np.isfinite(self.pixel), f"pixel must be above 0 mm, got {self.pixel}")
-        require(
-            self.detectors is None or self.detectors >= self.size,
-            f"{self.detectors} detectors do not cover {self.size} pixels; use {self.size} or more, or leave it out",
-        )
-        require(1e-8 <= self.eps <= 0.1, f"eps must lie between 1e-8 and 0.1, got {self.eps}")
+        require_within("size", self.size, 8, MOST_SAMPLES, "pixels")
+        require_within("views", self.views, 1, MOST_SAMPLES)
+        require_within("pixel", self.pixel, *PIXEL_MM, "mm")
+        if self.detectors is not None:
+            require_within("detectors", self.detectors, self.size, MOST_SAMPLES)  # fewer would not cover the pixels
+        require_within("eps", self.eps, 1e-8, 0.1)
 
     @property
     def row(self) -> int:
@@ -187,7 +191,7 @@ class ParallelBeam:
         ------
         DataError
             If the shape is another one or a value is not finite.
-        UnknownKindError
+        PlanError
             If there is no such kernel.
         """
         n, row = self.size, self.row

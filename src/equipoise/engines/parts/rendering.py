@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from equipoise.core import Case, Image, LabelMap, Origin
-from equipoise.core.registry import canonical, spec_of
+from equipoise.core.registry import canonical, make, spec_of
 from equipoise.engines.parts.placement import Placement
 from equipoise.errors import DataError, EngineError
 
@@ -38,6 +38,62 @@ class Rendered:
 
 
 Render = Callable[[LabelMap, Placement | None, np.random.Generator], Rendered]
+
+
+class Simulator:
+    """What every simulator of pictures does alike; a kind adds its physics as `learned_from` and `render`.
+
+    A kind is a frozen dataclass with these fields: ``anatomy``, where label maps come from if none are given;
+    ``learn``, whether `fit` learns from the training cases; ``_learned`` and ``_anatomy``, what it has learned.
+    """
+
+    anatomy: dict[str, Any] | str
+    learn: bool
+    _learned: Any
+    _anatomy: Any
+
+    def learned_from(self, cases: Sequence[Case], rng: np.random.Generator) -> Any:
+        """Return what the imaging learns from training cases; it names their patients as ``parents``."""
+        raise NotImplementedError
+
+    def render(self, labels: LabelMap, placement: Placement | None, rng: np.random.Generator) -> Rendered:
+        """Return the picture of one label map."""
+        raise NotImplementedError
+
+    @property
+    def parents(self) -> frozenset[str]:
+        """The patients that it was fitted on, by the imaging or by the anatomy."""
+        return fitted_on(self._learned, self._anatomy)
+
+    def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> Self:
+        """Return an engine that shows what the training cases show if ``learn`` is on, and whose anatomy may learn.
+
+        Raises
+        ------
+        DataError
+            If there is no case, an image is none of the kind's, or the anatomy cannot learn from the label maps.
+        """
+        pictures, shapes = rng.spawn(2)  # what one half learns does not shift the other's draws
+        learned = self.learned_from(cases, pictures) if self.learn else None
+        anatomy = make("anatomies", self.anatomy).fit(cases, shapes)
+        return replace(self, _learned=learned, _anatomy=anatomy)  # type: ignore[type-var]
+
+    def sample(self, n: int, rng: np.random.Generator, labels: Sequence[LabelMap] | None = None) -> Iterator[Case]:
+        """Return an iterator of ``n`` cases: of the given label maps in turn, or of maps that the anatomy draws.
+
+        Raises
+        ------
+        LabelError
+            If a label is not known, not stated, and not learned.
+        DataError
+            If ``labels`` is empty.
+        GeometryMismatchError
+            If a grid cannot be imaged, or its voxels have an impossible size.
+        EngineError
+            If the anatomy draws too few maps.
+        """
+        anatomy = None if labels is not None else self._anatomy or make("anatomies", self.anatomy)
+        return render_cases(self, n, rng, labels, anatomy, fitted_on(self._learned), self.render)
 
 
 def render_cases(

@@ -14,11 +14,16 @@ UM_PER_DEGREE = 288.0
 DISC_RADIUS_MM = 0.9
 """Of the optic disc; 1.75 mm wide and 1.9 mm high (Jonas et al. 1988)."""
 DISC_TO_FOVEA_MM = 4.5
-"""Between the centres, 15.5° (Rohrschneider 2004)."""
+"""Between the centres, 15.5° (Rohrschneider K, Invest Ophthalmol Vis Sci 2004;45:3257)."""
 FOVEA_BELOW = 0.11
-"""The fovea lies lower than the disc, as a share of their distance: 6.3° (ibid.)."""
+"""The fovea lies lower than the disc, as a share of their distance: 6.3°, between 5.6° (ibid.) and 7.8° (Jonas RA et al.,
+PLoS One 2015;10:e0141771)."""
 ARTERY, VEIN, VESSEL, DISC, CUP, FOVEA = "artery", "vein", "vessel", "optic disc", "optic cup", "fovea"
 STRUCTURES = (ARTERY, VEIN, DISC, CUP, FOVEA, VESSEL)
+EXUDATE, HAEMORRHAGE, MICROANEURYSM = "exudate", "haemorrhage", "microaneurysm"
+LESIONS = (EXUDATE, HAEMORRHAGE, MICROANEURYSM)
+FIELD_SHARE = 0.485
+"""Radius of the field over the shorter side of a picture that does not show its own."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,11 @@ class Field:
     y: float
     radius: float
 
+    @classmethod
+    def within(cls, columns: int, rows: int) -> Field:
+        """Return the usual field in the middle of a picture."""
+        return cls((columns - 1) / 2, (rows - 1) / 2, FIELD_SHARE * min(columns, rows))
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Eye(Placement):
@@ -107,4 +117,24 @@ class Eye(Placement):
     exact: bool = True
 
 
-__all__ = ["Ellipse", "Eye", "Field", "Landmarks"]
+__all__ = [
+    "ARTERY",
+    "CUP",
+    "DISC",
+    "DISC_RADIUS_MM",
+    "DISC_TO_FOVEA_MM",
+    "EXUDATE",
+    "FOVEA",
+    "FOVEA_BELOW",
+    "HAEMORRHAGE",
+    "LESIONS",
+    "MICROANEURYSM",
+    "STRUCTURES",
+    "UM_PER_DEGREE",
+    "VEIN",
+    "VESSEL",
+    "Ellipse",
+    "Eye",
+    "Field",
+    "Landmarks",
+]

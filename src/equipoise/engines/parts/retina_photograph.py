@@ -8,6 +8,8 @@ Trans Med Imaging 2003;22:951. doi:10.1109/TMI.2003.815900 (vessels converge on 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import ndimage, signal
 
@@ -34,6 +36,38 @@ PATCH_OVER_DISC = 1.1
 """The bright patch of the best contrast is wider than the disc: it takes part of its pale surroundings."""
 COARSE_PX = 160
 """Longest side of the grid on which discs are searched for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Photograph:
+    """What a training case's photograph shows.
+
+    Parameters
+    ----------
+    colours
+        0 to 1, float32 ``(C, I, J)``, C is 1 or 3.
+    seen, field
+        What is not black around the fundus, bool ``(I, J)``, and its circle.
+    vessels
+        Where any vessel is labelled, bool ``(I, J)``.
+    disc
+        Centre and radius of the optic disc as the picture shows it, pixels.
+    """
+
+    colours: np.ndarray
+    seen: np.ndarray
+    field: Field
+    vessels: np.ndarray
+    disc: tuple[float, float, float]
+
+
+def photograph_of(case: Case) -> Photograph:
+    """Return what a case's photograph shows; `DataError` if it is none."""
+    colours = colours_of(case)
+    seen = seen_in(colours)
+    shown = field_of(seen)
+    vessels = vessels_of(case.labels.scheme.names, case.labels.masks()[..., 0])
+    return Photograph(colours, seen, shown, vessels, measure_disc(vessels, shown, colours))
 
 
 def colours_of(case: Case) -> np.ndarray:
@@ -213,12 +247,14 @@ def _fovea(vessels: np.ndarray, disc: Ellipse, field: Field, um_per_px: float) -
 
 
 __all__ = [
+    "Photograph",
     "colours_of",
     "field_of",
     "find_disc",
     "landmarks_from",
     "mean_where",
     "measure_disc",
+    "photograph_of",
     "seen_in",
     "vessels_of",
 ]

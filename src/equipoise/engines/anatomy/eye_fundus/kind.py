@@ -9,10 +9,11 @@ from typing import ClassVar
 import numpy as np
 
 from equipoise.core import Case, Geometry, Label, LabelMap, LabelScheme
-from equipoise.engines.anatomy.eye_fundus.learned import FRAME_SHARE, Frame, Learned, learn_from, signature_of
+from equipoise.core.registry import require_types
+from equipoise.engines.anatomy.eye_fundus.learned import Frame, Learned, learn_from, signature_of
 from equipoise.engines.anatomy.eye_fundus.paint import paint_vessels
 from equipoise.engines.anatomy.eye_fundus.trees import Shape, Tree, grow_pair
-from equipoise.engines.parts.legal import require_one_of, require_range, require_within
+from equipoise.engines.parts.legal import require_limits, require_one_of, require_within
 from equipoise.engines.parts.retina import (
     ARTERY,
     CUP,
@@ -77,7 +78,7 @@ class EyeFundus:
     cup
         Range of the cup's diameter over the disc's, 0.2 to 0.6 in health (ibid.).
     fovea_mm
-        Range of the distance of disc and fovea, 4.2 to 5.3 mm (Jonas et al. 2015).
+        Range of the distance of disc and fovea, 4.76 ± 0.34 mm (Jonas et al. 2015).
     free_mm
         Range of the radius about the fovea in which a camera sees no vessel.
     labelled_um
@@ -91,6 +92,7 @@ class EyeFundus:
     References
     ----------
     Jonas JB, Gusek GC, Naumann GO. Optic disc, cup and neuroretinal rim size. Invest Ophthalmol Vis Sci 1988;29:1151.
+    Jonas RA et al. Optic disc - fovea distance. The Beijing Eye Study 2011. PLoS One 2015;10:e0138701.
     Luo T, Gast TJ, Vermeer TJ, Burns SA. Retinal vascular branching in healthy and diabetic subjects. Invest Ophthalmol
     Vis Sci 2017;58:2685.
     Wong TY et al. Computer-assisted measurement of retinal vessel diameters. Ophthalmology 2004;111:1183.
@@ -122,15 +124,12 @@ class EyeFundus:
     _learned: Learned | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        require_types(self)
         if len(self.size) != 2:
             raise PlanError(f"eye-fundus.size = {self.size!r} is not possible; legal: columns and rows")
         for count in self.size:
             require_within("eye-fundus.size", count, 16, 4096, "pixels")
-        for name, low, high, unit in _RANGES:
-            require_range(f"eye-fundus.{name}", getattr(self, name), low, high, unit)
-        for name, low, high, unit in _NUMBERS:
-            if getattr(self, name) is not None:
-                require_within(f"eye-fundus.{name}", getattr(self, name), low, high, unit)
+        require_limits(self, _RANGES, _NUMBERS)
         require_one_of("eye-fundus.unit", self.unit, ("mm", "px"))
         require_one_of("eye-fundus.eye", self.eye, EYES)
         require_one_of("eye-fundus.centre", self.centre, CENTRES)
@@ -188,15 +187,12 @@ class EyeFundus:
     def _frame(self, rng: np.random.Generator) -> Frame:
         if self._learned:
             return self._learned.frame(rng)
-        columns, rows = self.size
-        radius = FRAME_SHARE * min(columns, rows)
+        shown = Field.within(*self.size)
         degrees = float(rng.uniform(*self.field_deg))
-        scale = self.um_per_px or degrees * UM_PER_DEGREE / (2 * radius)
+        scale = self.um_per_px or degrees * UM_PER_DEGREE / (2 * shown.radius)
         spacing = scale / 1000 if self.unit == "mm" else 1.0
-        geometry = Geometry.from_spacing(
-            (columns, rows, 1), (spacing, spacing, spacing), "px" if self.unit == "px" else "mm"
-        )
-        return Frame(geometry, Field((columns - 1) / 2, (rows - 1) / 2, radius), scale, None)
+        grid = Geometry.from_spacing((*self.size, 1), (spacing,) * 3, "px" if self.unit == "px" else "mm")
+        return Frame(grid, shown, scale, None)
 
     def _place(self, view: Frame, rng: np.random.Generator) -> Landmarks:
         """Return where disc and fovea lie."""

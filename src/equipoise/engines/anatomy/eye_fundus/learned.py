@@ -10,18 +10,9 @@ from scipy import ndimage
 
 from equipoise.core import Case, Geometry, LabelMap, LabelScheme, patients_of
 from equipoise.engines.parts.retina import DISC, DISC_RADIUS_MM, STRUCTURES, Field
-from equipoise.engines.parts.retina_photograph import (
-    colours_of,
-    field_of,
-    landmarks_from,
-    measure_disc,
-    seen_in,
-    vessels_of,
-)
+from equipoise.engines.parts.retina_photograph import landmarks_from, photograph_of, vessels_of
 from equipoise.errors import DataError, did_you_mean
 
-FRAME_SHARE = 0.485
-"""Radius of the field over the shorter side of a picture."""
 ROUNDS = 5
 """Of matching density and width; each halves what is left, or better."""
 _WIDEN, _TWIGS = (0.4, 3.0), (0.15, 3.0)
@@ -61,7 +52,7 @@ class Learned:
     Parameters
     ----------
     parents
-        The patients.
+        Whose they are.
     scheme
         Their labels.
     frames
@@ -141,14 +132,13 @@ class _Seen:
 
 
 def _seen(case: Case) -> _Seen:
-    colours = colours_of(case)
-    shown = field_of(seen_in(colours))
+    shown = photograph_of(case)
     names, masks = case.labels.scheme.names, case.labels.masks()[..., 0]
-    x, y, radius = measure_disc(vessels_of(names, masks), shown, colours)
-    rough = landmarks_from(names, masks, shown, 1000 * DISC_RADIUS_MM / radius)
+    x, y, radius = shown.disc
+    rough = landmarks_from(names, masks, shown.field, 1000 * DISC_RADIUS_MM / radius)
     if DISC in names and masks[names.index(DISC)].any():
         x, y, radius = rough.disc.x, rough.disc.y, float(np.sqrt(rough.disc.a * rough.disc.b))
-    return _Seen(shown, np.array([x, y]), radius, rough.right)
+    return _Seen(shown.field, np.array([x, y]), radius, rough.right)
 
 
 def signature_of(labels: LabelMap, shown: Field | None) -> tuple[float, float]:
@@ -163,4 +153,4 @@ def signature_of(labels: LabelMap, shown: Field | None) -> tuple[float, float]:
     return area, 4 * depth - 2
 
 
-__all__ = ["FRAME_SHARE", "Frame", "Learned", "learn_from", "signature_of"]
+__all__ = ["Frame", "Learned", "learn_from", "signature_of"]

@@ -45,38 +45,59 @@ def paint_vessels(
 
 
 @njit(cache=True, nogil=True)
+def _reach(low, high, drawn, scale, n):  # type: ignore[no-untyped-def]
+    """Return the first and the last sample of an axis that a piece may cover."""
+    return max(int((min(low, high) - drawn) * scale), 0), min(int((max(low, high) + drawn + 1) * scale), n - 1)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _away(x, y, lx, ly, ux, uy):  # type: ignore[no-untyped-def]
+    """Return the squared distance from a piece of a place given from its start, in single precision."""
+    t = min(max(x * np.float32(ux) + y * np.float32(uy), np.float32(0.0)), np.float32(1.0))
+    a, b = x - t * np.float32(lx), y - t * np.float32(ly)
+    return a * a + b * b
+
+
+@njit(cache=True, nogil=True, fastmath=True)
 def _paint(pieces, label, fine, um_per_px, least, shown):  # type: ignore[no-untyped-def]
+    """Write labels, and to ``fine`` the squares of path and, of vessels with a reflex, its strength."""
     half = 0.5 / FINE
     for n in range(len(pieces)):
         x0, y0, x1, y1, r = pieces[n]
         lx, ly = x1 - x0, y1 - y0
         square = max(lx * lx + ly * ly, 1e-9)
+        ux, uy = lx / square, ly / square
         drawn = max(r, least)
-        i0, i1 = int(max(min(x0, x1) - drawn, 0)), int(min(max(x0, x1) + drawn + 1, label.shape[0] - 1))
-        j0, j1 = int(max(min(y0, y1) - drawn, 0)), int(min(max(y0, y1) + drawn + 1, label.shape[1] - 1))
         if r >= shown:
+            i0, i1 = _reach(x0, x1, drawn, 1, label.shape[0])
+            j0, j1 = _reach(y0, y1, drawn, 1, label.shape[1])
             for i in range(i0, i1 + 1):
+                x = i - x0
                 for j in range(j0, j1 + 1):
-                    t = min(max(((i - x0) * lx + (j - y0) * ly) / square, 0.0), 1.0)
-                    if (i - x0 - t * lx) ** 2 + (j - y0 - t * ly) ** 2 <= drawn * drawn:
+                    y = j - y0
+                    t = min(max(x * ux + y * uy, 0.0), 1.0)
+                    if (x - t * lx) ** 2 + (y - t * ly) ** 2 <= drawn * drawn:
                         label[i, j] = 1
         # What is thinner than a sample fills a part of it.
         wide = max(r, half)
-        scale = 2 * um_per_px * (r / wide) ** 2
+        scale = np.float32((2 * um_per_px * (r / wide) ** 2) ** 2)
         glance = min(max((2 * r * um_per_px - REFLEX_UM) / 40.0, 0.0), 1.0)
-        i0, i1 = max(int((min(x0, x1) - wide) * FINE), 0), min(int((max(x0, x1) + wide + 1) * FINE), fine.shape[1] - 1)
-        j0, j1 = max(int((min(y0, y1) - wide) * FINE), 0), min(int((max(y0, y1) + wide + 1) * FINE), fine.shape[2] - 1)
+        i0, i1 = _reach(x0, x1, wide, FINE, fine.shape[1])
+        j0, j1 = _reach(y0, y1, wide, FINE, fine.shape[2])
+        square_of_width = np.float32(wide * wide)
         for i in range(i0, i1 + 1):
-            x = (i + 0.5) / FINE - 0.5 - x0
+            x, row = np.float32((i + 0.5) / FINE - 0.5 - x0), fine[0, i]
             for j in range(j0, j1 + 1):
-                y = (j + 0.5) / FINE - 0.5 - y0
-                t = min(max((x * lx + y * ly) / square, 0.0), 1.0)
-                away = (x - t * lx) ** 2 + (y - t * ly) ** 2
-                if away < wide * wide:
-                    fine[0, i, j] = max(fine[0, i, j], scale * np.sqrt(wide * wide - away))
-                    if glance > 0:
-                        near = glance * np.exp(-0.5 * away / (REFLEX_WIDTH * r) ** 2)
-                        fine[1, i, j] = max(fine[1, i, j], near)
+                away = _away(x, np.float32((j + 0.5) / FINE - 0.5 - y0), lx, ly, ux, uy)
+                row[j] = max(row[j], scale * (square_of_width - away))
+        if glance > 0:
+            fall = np.float32(-0.5 / (REFLEX_WIDTH * r) ** 2)
+            for i in range(i0, i1 + 1):
+                x = np.float32((i + 0.5) / FINE - 0.5 - x0)
+                for j in range(j0, j1 + 1):
+                    away = _away(x, np.float32((j + 0.5) / FINE - 0.5 - y0), lx, ly, ux, uy)
+                    if away < square_of_width:
+                        fine[1, i, j] = max(fine[1, i, j], np.float32(glance) * np.exp(fall * away))
 
 
 @njit(cache=True, nogil=True)
@@ -86,7 +107,7 @@ def _mean(fine, lumen, axis):  # type: ignore[no-untyped-def]
             a, b = np.float32(0.0), np.float32(0.0)
             for p in range(FINE):
                 for q in range(FINE):
-                    a += fine[0, i * FINE + p, j * FINE + q]
+                    a += np.sqrt(fine[0, i * FINE + p, j * FINE + q])
                     b += fine[1, i * FINE + p, j * FINE + q]
             lumen[i, j] = a / np.float32(FINE * FINE)
             axis[i, j] = b / np.float32(FINE * FINE)

@@ -8,25 +8,24 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy import fft
 
 from equipoise.core import Case, Geometry, LabelMap
 from equipoise.engines.anatomy.head.atlas import LANDMARKS_MM, SCHEME, by_age
+from equipoise.engines.anatomy.head.cortex import folding_waves
+from equipoise.engines.anatomy.head.hemisphere import head_space, hemisphere
 from equipoise.engines.anatomy.head.voxels import paint
 from equipoise.engines.parts.legal import SPACING_MM, require_one_of, require_range, require_within
 from equipoise.engines.parts.warp import node_counts, smooth_field
 from equipoise.errors import PlanError
-
-LATTICE, LATTICE_MM = 64, 2.5
-"""Nodes per axis of the periodic folding field, and their distance."""
 
 
 @dataclass(frozen=True)
 class Head:
     """A head: scalp, skull with marrow, CSF, folded cortex, white matter, deep nuclei, ventricles, hindbrain, face.
 
-    The cortex is folded: sulci are sheets that run inwards from where a band-limited random field on the brain's shell
-    changes its sign, so that gyri have a typical width and no two heads the same pattern.
+    The cortex is folded along the primary sulci (central, superior temporal, cingulate, calcarine …), which lie where
+    atlases have them, and along deep and shallow ones that are drawn, so that no two heads have the same pattern. The
+    lateral fissure with the insula, the fissure between the hemispheres and the leaves of the cerebellum are all there.
 
     Parameters
     ----------
@@ -56,13 +55,18 @@ class Head:
 
     Notes
     -----
-    Ranges: cortex 2.2 to 2.9 mm (Fischl and Dale 2000); skull 5 to 9 mm (Lillie 2016); volumes of nuclei, hippocampus
-    and ventricles by age after Potvin 2016 and Fjell and Walhovd 2010. A head of 128³ takes about half a second.
+    Ranges: cortex about 2.7 mm on gyri and 2.2 mm in sulci, thinning with age (Fischl and Dale 2000); gyrification
+    index of a hemisphere near 2.55 (Zilles 1988); sulci to 20 mm and more (Ono 1990), wider with age (Kochunov 2005);
+    skull 5 to 9 mm (Lillie 2016); volumes of nuclei, hippocampus and ventricles by age after Potvin 2016 and Fjell and
+    Walhovd 2010. A head of 128³ takes about half a second; the first one of a process a second more.
 
     References
     ----------
-    See `equipoise.engines.anatomy.head.atlas`. Random waves that fold: Berry MV. Regular and irregular semiclassical
-    wavefunctions. J Phys A 1977;10:2083. doi:10.1088/0305-4470/10/12/016
+    Zilles K, Armstrong E, Schleicher A, Kretschmann HJ. The human pattern of gyrification in the cerebral cortex. Anat
+    Embryol 1988;179:173.
+    Kochunov P, Mangin JF, Coyle T, et al. Age-related morphology trends of cortical sulci. Hum Brain Mapp 2005;26:210.
+    doi:10.1002/hbm.20198
+    The others: see `equipoise.engines.anatomy.head.atlas`, `hemisphere` and `cortex`.
     """
 
     kind: ClassVar[str] = "head"
@@ -127,8 +131,9 @@ class Head:
         bone, scalp = person.uniform(*self.skull_mm), person.uniform(*self.scalp_mm)
         order = ("gap", "width", "thickness", "ventricles", "hippocampus", "nuclei")
         out = np.empty(self.size, np.uint8)
-        lattice = folding_field(person.uniform(*self.fold_mm), folds)
-        paint(matrix, offset, self._bend(bends), *lattice, LATTICE_MM, (*(ages[n] for n in order), bone, scalp), out)
+        waves = folding_waves(person.uniform(*self.fold_mm), folds)
+        size = np.array([*(ages[name] for name in order), bone, scalp])
+        paint(matrix, offset, self._bend(bends), head_space(), hemisphere(), *waves, size, out)
         return LabelMap.from_values(Geometry(self.size, affine), out, SCHEME)
 
     def _bend(self, rng: np.random.Generator) -> np.ndarray:
@@ -141,7 +146,7 @@ class Head:
         return smooth_field(nodes, step, self.size)
 
 
-AVERAGE_ML = 1730.0
+AVERAGE_ML = 1625.0
 """Volume within the skull of the average head of the atlas."""
 TURNED_ABOUT_MM = np.array([0.0, -20.0, 0.0])
 
@@ -155,34 +160,3 @@ def _rotation(angles: np.ndarray) -> np.ndarray:
         one[p, q], one[q, p] = math.sin(angle), -math.sin(angle)
         turn = turn @ one
     return turn
-
-
-def folding_field(wave_mm: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return a periodic random field of variance 1 with waves of about one length, and its gradient per mm.
-
-    Parameters
-    ----------
-    wave_mm
-        Mean wave length; the band is ± 12 % (SD) wide.
-
-    Returns
-    -------
-    tuple
-        Four float32 arrays ``(LATTICE,) * 3`` with nodes `LATTICE_MM` apart.
-    """
-    n = LATTICE
-    along = 2 * np.pi * fft.fftfreq(n, LATTICE_MM)
-    last = 2 * np.pi * fft.rfftfreq(n, LATTICE_MM)
-    a, b, c = along[:, None, None], along[None, :, None], last[None, None, :]
-    wave = np.sqrt(a**2 + b**2 + c**2)
-    middle = 2 * np.pi / wave_mm
-    gain = np.exp(-0.5 * ((wave - middle) / (0.12 * middle)) ** 2)
-    spectrum = fft.rfftn(rng.standard_normal((n, n, n))) * gain
-    field = fft.irfftn(spectrum, (n, n, n))
-    scale = 1 / field.std()
-    slopes = [fft.irfftn(1j * k * spectrum, (n, n, n)) * scale for k in (a, b, c)]
-    value, gx, gy, gz = (np.ascontiguousarray(x, np.float32) for x in (field * scale, *slopes))
-    return value, gx, gy, gz
-
-
-__all__ = ["Head", "folding_field"]

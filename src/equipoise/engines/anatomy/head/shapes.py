@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import njit
 
 
@@ -45,18 +46,36 @@ def carve(a, b, width):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def periodic(lattice, x, y, z):  # type: ignore[no-untyped-def]
-    """Return the value of a periodic field ``(N, N, N)`` between its nodes, linearly; N is a power of two."""
+def waves(lattice, x, y, z, out):  # type: ignore[no-untyped-def]
+    """Put the values of periodic fields ``(N, N, N, F)`` between their nodes into ``out``; N is a power of two."""
     n = lattice.shape[0] - 1  # a mask of bits
     fx, fy, fz = math.floor(x), math.floor(y), math.floor(z)
     i, j, k = int(fx) & n, int(fy) & n, int(fz) & n
-    u, v, w = x - fx, y - fy, z - fz
-    i1, j1, k1 = (i + 1) & n, (j + 1) & n, (k + 1) & n
-    a = lattice[i, j, k] * (1 - w) + lattice[i, j, k1] * w
-    b = lattice[i, j1, k] * (1 - w) + lattice[i, j1, k1] * w
-    c = lattice[i1, j, k] * (1 - w) + lattice[i1, j, k1] * w
-    d = lattice[i1, j1, k] * (1 - w) + lattice[i1, j1, k1] * w
-    return (a * (1 - v) + b * v) * (1 - u) + (c * (1 - v) + d * v) * u
+    u, v, w = np.float32(x - fx), np.float32(y - fy), np.float32(z - fz)
+    _mix(lattice, i, j, k, (i + 1) & n, (j + 1) & n, (k + 1) & n, u, v, w, out)
 
 
-__all__ = ["blend", "carve", "chain", "ellipsoid", "periodic"]
+@njit(cache=True, nogil=True)
+def within(lattice, origin, mm, x, y, z, out):  # type: ignore[no-untyped-def]
+    """Put the values of fields ``(I, J, K, F)`` at a place in mm into ``out``; outside, those at the border."""
+    x, y, z = (x - origin[0]) / mm, (y - origin[1]) / mm, (z - origin[2]) / mm
+    x = min(max(x, 0.0), lattice.shape[0] - 1.001)
+    y = min(max(y, 0.0), lattice.shape[1] - 1.001)
+    z = min(max(z, 0.0), lattice.shape[2] - 1.001)
+    i, j, k = int(x), int(y), int(z)
+    _mix(lattice, i, j, k, i + 1, j + 1, k + 1, np.float32(x - i), np.float32(y - j), np.float32(z - k), out)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _mix(lattice, i, j, k, i1, j1, k1, u, v, w, out):  # type: ignore[no-untyped-def]
+    one = np.float32(1.0)
+    a, b, c, d = (one - u) * (one - v), (one - u) * v, u * (one - v), u * v
+    p, q, r, s = lattice[i, j, k], lattice[i, j1, k], lattice[i1, j, k], lattice[i1, j1, k]
+    p1, q1, r1, s1 = lattice[i, j, k1], lattice[i, j1, k1], lattice[i1, j, k1], lattice[i1, j1, k1]
+    for f in range(lattice.shape[3]):
+        low = a * p[f] + b * q[f] + c * r[f] + d * s[f]
+        high = a * p1[f] + b * q1[f] + c * r1[f] + d * s1[f]
+        out[f] = low + w * (high - low)
+
+
+__all__ = ["blend", "carve", "chain", "ellipsoid", "waves", "within"]

@@ -4,48 +4,33 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import njit
 
 from equipoise.engines.anatomy.head.atlas import (
     AIR,
-    AIRWAYS,
     AMYGDALA,
     AMYGDALA_PART,
     BRAINSTEM,
-    BRAINSTEM_PARTS,
     CALLOSUM,
     CAUDATE,
     CAUDATE_TUBE,
-    CAVITY,
     CEREBELLAR_CORTEX,
     CEREBELLAR_WHITE,
     CEREBELLUM,
-    CEREBRUM,
-    CORD,
-    CORE,
     CSF,
-    EYE,
-    EYEBALL,
-    FACE,
-    FAT,
     FOURTH_VENTRICLE,
     GREY,
     HIPPOCAMPUS_ANTERIOR,
+    HIPPOCAMPUS_FLAT,
     HIPPOCAMPUS_POSTERIOR,
     HIPPOCAMPUS_TUBE,
-    LATERAL_VENTRICLE,
-    MARROW,
-    MUSCLE,
-    ORBIT,
+    HIPPOCAMPUS_WIDE,
     PALLIDUM,
     PALLIDUM_PARTS,
     PEDUNCLE,
-    PHARYNX,
     PUTAMEN,
     PUTAMEN_PARTS,
-    SCALP,
-    SKULL,
-    TEMPORAL,
     TEMPORAL_HORN,
     THALAMUS,
     THALAMUS_PARTS,
@@ -54,94 +39,52 @@ from equipoise.engines.anatomy.head.atlas import (
     VENTRICLE,
     WHITE,
 )
-from equipoise.engines.anatomy.head.shapes import blend, carve, chain, ellipsoid, periodic
+from equipoise.engines.anatomy.head.cortex import pial_depth
+from equipoise.engines.anatomy.head.hemisphere import (
+    HEAD_MM,
+    HEAD_ORIGIN_MM,
+    LATTICE_MM,
+    ORIGIN_MM,
+    brainstem,
+    lateral_ventricle,
+    tentorium,
+)
+from equipoise.engines.anatomy.head.outside import outside
+from equipoise.engines.anatomy.head.shapes import blend, chain, ellipsoid, waves, within
 
-SHELL_MM = 66.0
-"""Radius that directions from the middle of the cerebrum are brought to before the folding field is looked up."""
-_SULCUS_MM, _SULCUS_SD_MM = 18.0, 6.0
-_INSULA_MM = 39.0
-
-
-@njit(cache=True, nogil=True)
-def _cerebral_hull(x, y, z):  # type: ignore[no-untyped-def]
-    """Return the distance from the smooth hull of the cerebrum; ``x`` is 0 or more."""
-    main = carve(ellipsoid(x, y, z, CEREBRUM), _floor(x, y) - z, 8.0)
-    return blend(main, ellipsoid(x, y, z, TEMPORAL), 9.0)
-
-
-@njit(cache=True, nogil=True)
-def _floor(x, y):  # type: ignore[no-untyped-def]
-    """Return how far down the cerebrum reaches beside its temporal lobes: orbits, brainstem, tentorium."""
-    tent = -1.0 - 0.32 * x - 0.08 * max(-46.0 - y, 0.0)
-    back, front = min(max((-24.0 - y) / 18.0, 0.0), 1.0), min(max((y - 4.0) / 14.0, 0.0), 1.0)
-    return -15.0 + (tent + 15.0) * back - 12.0 * front
+_HEAD_ORIGIN, _SPACE_ORIGIN = np.array(HEAD_ORIGIN_MM), np.array(ORIGIN_MM)
+_INSULA_MM = 38.0
+LEAF_MM = 2.0
+"""Thickness of cerebellar cortex as images show it."""
 
 
-@njit(cache=True, nogil=True)
-def _intracranial(x, y, z):  # type: ignore[no-untyped-def]
-    inside = carve(ellipsoid(x, y, z, CEREBRUM), _floor(x, y) - 1.0 - z, 8.0)
-    for n in range(CAVITY.shape[0]):
-        inside = blend(inside, ellipsoid(x, y, z, CAVITY[n]), 10.0)
-    return blend(inside, chain(x, y, z, CORD) - 4.0, 6.0)
+@njit(cache=True, nogil=True, fastmath=True)
+def _lateral_fissure(x, y, z, width):  # type: ignore[no-untyped-def]
+    """Return the depth below the surface of the lateral fissure: a sheet from outside and the cleft over the insula."""
+    if x < 22.0 or y < -58.0 or y > 40.0 or z < -34.0 or z > 40.0:
+        return 1e9
+    end = max(-42.0 - y, y - 26.0, 0.0)
+    half = width + 0.5
+    insula = _INSULA_MM - 0.006 * (y + 4.0) ** 2 - 0.010 * (z - 3.0) ** 2 + 0.5 * math.sin(0.75 * y + 0.35 * z)
+    ramp = z + 5.0 + 0.30 * (y - 8.0) - 1.8 * math.sin(0.14 * x + 0.13 * y) - 1.2 * math.sin(0.33 * y - 0.2 * x)
+    sheet = math.sqrt(0.9 * ramp * ramp + max(insula - x, 0.0) ** 2 + end * end)
+    over = max(abs(ramp - 5.0) - 13.0, 0.0)
+    return min(sheet, math.sqrt((x - insula) ** 2 * 0.9 + over * over + end * end)) - half
 
 
-@njit(cache=True, nogil=True)
-def _fold(x, y, z, field, gx, gy, gz, mm):  # type: ignore[no-untyped-def]
-    """Return the distance to the nearest sheet on which a sulcus may run, in mm, and how deep it is there."""
-    dx, dy, dz = x - CEREBRUM[0], y - CEREBRUM[1], z - CEREBRUM[2]
-    r = math.sqrt(dx * dx + dy * dy + dz * dz) + 1e-6
-    # Mostly a function of direction: sheets then run inwards, and bend a little on their way.
-    s = (SHELL_MM / r) ** 0.7 / mm
-    u, v, w = dx * s + 500.0, dy * s + 500.0, dz * s + 500.0
-    value = periodic(field, u, v, w)
-    a, b, c = periodic(gx, u, v, w), periodic(gy, u, v, w), periodic(gz, u, v, w)
-    slope = math.sqrt(a * a + b * b + c * c) + 1e-4
-    deep = periodic(field, 0.31 * u + 7.0, 0.31 * v + 3.0, 0.31 * w + 11.0)
-    depth = _SULCUS_MM + _SULCUS_SD_MM * deep
-    return abs(value) / slope / (s * mm), max(depth, 5.0)
-
-
-@njit(cache=True, nogil=True)
-def _pial(x, y, z, hull, width, field, gx, gy, gz, mm, side):  # type: ignore[no-untyped-def]
-    """Return the depth below the cortex' surface in mm: below 0 in a sulcus or fissure."""
-    depth = -hull
-    sheet, reach = _fold(x * side, y, z, field, gx, gy, gz, mm)
-    # No sulci into the nuclei, nor from below about the brainstem and the perforated substance.
-    core = ellipsoid(x, y, z, CORE)
-    reach = min(reach, max(depth + core - 2.0, 3.0))
-    below = max(depth - reach, 0.0)
-    away = math.sqrt(sheet * sheet + below * below) - width
-    best = carve(hull, -away, 3.0)  # rounded crowns of the gyri
-    # Between the hemispheres, above and around the corpus callosum, which _callosum puts there afterwards.
-    roof = 27.0 - 0.016 * (y + 4.0) ** 2
-    if z > roof or y > 31.0 or y < -42.0 or (y > 8.0 and z < 0.0):
-        best = max(best, -(x - 0.6 - 0.6 * width))
-    # The lateral fissure: a sheet from outside to the insula, and the cleft over the insula.
-    insula = _INSULA_MM - 0.007 * (y + 6.0) ** 2
-    if -48.0 < y < 30.0:
-        ramp = z - (-7.0 - 0.30 * (y - 8.0))
-        fade = min(1.0, (y + 48.0) / 18.0, (30.0 - y) / 8.0)
-        half = (width + 0.7) * fade
-        if x > insula:
-            best = max(best, half - abs(ramp) * 0.958)
-        over = abs(ramp - 5.0) - 12.0 * fade
-        best = max(best, half - math.sqrt((x - insula) ** 2 + max(over, 0.0) ** 2))
-    return -best
-
-
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=True)
 def _deep(x, y, z, ventricles, hippocampus, nuclei):  # type: ignore[no-untyped-def]
     """Return the deep structure at a point, or AIR (0) if there is none; ``x`` is 0 or more."""
-    swell = 4.5 * (ventricles - 1.0)
-    if chain(x, y, z, LATERAL_VENTRICLE) < swell or chain(x, y, z, TEMPORAL_HORN) < 0.35 * swell:
+    swell, shrunk = 4.5 * (ventricles - 1.0), 6.0 * (1.0 - nuclei)
+    # It bulges into the frontal horn, and is pushed aside by a wide one.
+    if chain(x - 0.7 * swell, y, z, CAUDATE_TUBE) < -shrunk * 0.4:
+        return CAUDATE
+    if lateral_ventricle(x, y, z) < swell or chain(x, y, z, TEMPORAL_HORN) < 0.35 * swell:
         return VENTRICLE
     if x > 0.4 and ellipsoid(x, y, z, THIRD_VENTRICLE) < 0.3 * swell and z < 10.0:
         return VENTRICLE
     if x <= 0.4 and ellipsoid(0.4, y, z, THIRD_VENTRICLE) < 0.0:
         return VENTRICLE
-    shrunk = 6.0 * (1.0 - nuclei)
-    if chain(x - 0.7 * swell, y, z, CAUDATE_TUBE) < -shrunk * 0.4:  # pushed aside by a wide ventricle
-        return CAUDATE
     if blend(ellipsoid(x, y, z, THALAMUS_PARTS[0]), ellipsoid(x, y, z, THALAMUS_PARTS[1]), 4.0) < -shrunk:
         return THALAMUS
     # The putamen is hollow on its inner side, where the pallidum lies; a lamina of fibres parts them.
@@ -151,80 +94,82 @@ def _deep(x, y, z, ventricles, hippocampus, nuclei):  # type: ignore[no-untyped-
     bent = x + 0.012 * (y - 3.0) ** 2
     if ellipsoid(bent, y, z, PUTAMEN_PARTS[0]) < -shrunk and pallidum > 0.6:
         return PUTAMEN
-    if chain(x, y, z, HIPPOCAMPUS_TUBE) < 5.0 * (hippocampus - 1.0):
+    beyond = chain(HIPPOCAMPUS_WIDE * x, y, HIPPOCAMPUS_FLAT * z, HIPPOCAMPUS_TUBE) - 5.0 * (hippocampus - 1.0)
+    if beyond < 0.0:
         return HIPPOCAMPUS_ANTERIOR if y > UNCAL_APEX_MM else HIPPOCAMPUS_POSTERIOR
     if ellipsoid(x, y, z, AMYGDALA_PART) < 4.0 * (hippocampus - 1.0):
         return AMYGDALA
-    return AIR
+    # Alveus and the white matter below; on the inner side the subiculum goes over into the parahippocampal cortex.
+    return WHITE if beyond < 1.4 and x > 25.5 else AIR
 
 
-@njit(cache=True, nogil=True)
-def _hindbrain(x, y, z, gap, wave):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True)
+def _fissure(angle, radius, count, phase, reach, depth):  # type: ignore[no-untyped-def]
+    """Return the distance from the nearest of ``count`` fissures about an axis that reach to a depth."""
+    turn = angle * count / (2 * math.pi) + phase
+    sheet = abs(turn - math.floor(turn + 0.5)) * 2 * math.pi * radius / count
+    below = max(depth - reach, 0.0)
+    return math.sqrt(sheet * sheet + below * below)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _hindbrain(x, y, z, vault, gap, width, wave):  # type: ignore[no-untyped-def]
     """Return cerebellum, brainstem or fourth ventricle at a point, or AIR (0)."""
     if ellipsoid(x, y, z, FOURTH_VENTRICLE) < 0.0 and y < -38.0 + 0.3 * x:
         return VENTRICLE
-    stem = blend(ellipsoid(x, y, z, BRAINSTEM_PARTS[0]), ellipsoid(x, y, z, BRAINSTEM_PARTS[1]), 6.0)
-    stem = blend(stem, chain(x, y, z, CORD), 5.0)
-    if stem < 0.0:
+    if brainstem(x, y, z) < 0.0:
         return BRAINSTEM
-    hull = blend(ellipsoid(x, y, z, CEREBELLUM[0]), ellipsoid(x, y, z, CEREBELLUM[1]), 6.0) + 0.5 * gap
+    hull = blend(ellipsoid(x, y, z, CEREBELLUM[0]), ellipsoid(x, y, z, CEREBELLUM[1]), 6.0)
+    hull = max(hull, z - tentorium(x, y) + 2.2, vault + 2.0) + 0.5 * gap
     if ellipsoid(x, y, z, PEDUNCLE) < 0.0:
         return CEREBELLAR_WHITE
-    if hull >= 0.0 or (x < 4.0 and y < -84.0 and hull > -5.0):
+    if hull >= 0.0 or (x < 2.5 and y < -80.0 and hull > -5.0):
         return AIR
-    # Leaves about the roof of the fourth ventricle: fissures from outside, stems of white matter from inside.
-    angle = math.atan2(z + 33.0, -(y + 46.0))
-    leaf = math.cos(15.0 * angle + 1.6 * wave)
-    depth = -hull
-    if leaf > 0.90 and depth < 7.0:
+    # Leaves about the roof of the fourth ventricle, in three generations: lobes, lobules, folia.
+    back, up, depth = y + 46.0 - 0.010 * x * x, z + 33.0 + 0.008 * x * x, -hull
+    radius = math.sqrt(back * back + up * up)
+    angle = math.atan2(up, -back) + 0.12 * wave + 0.18 * math.sin(0.12 * radius + wave)
+    near = min(max((radius - 7.0) / 12.0, 0.0), 1.0)  # not into the roof of the ventricle
+    cleft = _fissure(angle, radius, 9, 0.3, near * (24.0 + 3.0 * wave), depth) - 0.2 - 0.6 * width
+    cleft = min(cleft, _fissure(angle + 0.002 * x, radius, 22, 0.1, near * (14.0 + 3.0 * wave), depth) - 0.4 * width)
+    cleft = min(cleft, _fissure(angle - 0.003 * x, radius, 66, 0.0, 5.0 * near, depth) - 0.1)
+    if cleft < 0.0:
         return CSF
-    if depth > 12.0 or (leaf < -0.62 and depth > 4.5):
-        return CEREBELLAR_WHITE
-    return CEREBELLAR_CORTEX
+    # Folia are finer than voxels: the layer that they make up together is thicker than their cortex.
+    return CEREBELLAR_CORTEX if cleft < LEAF_MM or depth < 3.5 else CEREBELLAR_WHITE
 
 
-@njit(cache=True, nogil=True)
-def _outside(x, y, z, vault, bone, scalp, wave):  # type: ignore[no-untyped-def]
-    """Return what lies outside the cavity of the skull, at ``vault`` mm from it."""
-    face = 1e9
-    for n in range(FACE.shape[0]):
-        face = blend(face, ellipsoid(x, y, z, FACE[n]), 12.0)
-    # A wide blend of face and head would raise the whole scalp: below the brow only.
-    skin = blend(vault - bone - scalp, face, 14.0)
-    if skin > 0.0:
-        return AIR
-    if ellipsoid(x, y, z, EYEBALL) < 0.0:
-        return EYE
-    if skin > -1.8:
-        return SCALP
-    if 0.0 <= vault < bone:
-        table = 1.5 + 0.3 * wave
-        if table < vault < bone - table and (z > -20.0 or abs(wave) > 0.5):
-            return MARROW
-        return SKULL
-    orbit = ellipsoid(x, y, z, ORBIT)
-    air = chain(x, y, z, PHARYNX)
-    for n in range(AIRWAYS.shape[0]):
-        air = min(air, ellipsoid(x, y, z, AIRWAYS[n]))
-    if air < 0.0:
-        # Turbinates: leaves of mucosa in the nose.
-        return MUSCLE if x < 12.0 and y > 30.0 and math.cos(0.55 * z + wave) > 0.45 and air > -9.0 else AIR
-    if orbit < 0.0 and skin < -3.0:
-        return FAT if wave < 0.9 else MUSCLE
-    if (air < 1.6 and y > 0.0) or (orbit < 2.2 and y < 74.0 and skin < -4.0):
-        return SKULL
-    if abs(z + 84.0) < 6.0 and x < 24.0 and 20.0 < y < 70.0 and skin < -5.0:
-        return SKULL if abs(z + 84.0) > 3.5 else MARROW
-    spine = 10.0 * (math.sqrt((x / 13.0) ** 2 + ((y + 22.0) / 10.0) ** 2) - 1.0)
-    if z < -66.0 and spine < 0.0:
-        return SKULL if spine > -1.8 or math.cos(2 * math.pi * (z + 66.0) / 18.0) > 0.9 else MARROW
-    if skin > -1.8 - (0.55 + 0.15 * wave) * scalp - (4.0 if z < -40.0 else 0.0):
-        return FAT
-    return MUSCLE if wave < 1.0 or vault < bone + 9.0 else FAT
+@njit(cache=True, nogil=True, fastmath=True)
+def _cerebrum(x, y, z, side, vault, size, space, folds, wander, rooms, slope):  # type: ignore[no-untyped-def]
+    """Return cortex, white matter or the fluid about them at a point."""
+    gap, width, thickness = size[0], size[1], size[2]
+    at, wave, found, beside = rooms[0], rooms[1], rooms[2], rooms[3]
+    depth, hull = pial_depth(x, y, z, side, vault, gap, width, space, folds, wander, at, wave, found, beside, slope)
+    if hull <= 0.0:
+        return CSF
+    depth = min(depth, _lateral_fissure(x, y, z, width))
+    if depth <= 0.0:
+        return CSF
+    # Thinner in the depth of a sulcus than on the crown of a gyrus.
+    return GREY if depth < thickness * (1.10 - 0.22 * min(hull / 12.0, 1.0)) else WHITE
 
 
-@njit(cache=True, nogil=True)
-def paint(matrix, offset, bend, field, gx, gy, gz, mm, size, out):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True)
+def _within_skull(x, y, z, side, vault, size, space, folds, wander, rooms, slope, wave):  # type: ignore[no-untyped-def]
+    found, at = AIR, rooms[0]
+    within(space, _SPACE_ORIGIN, LATTICE_MM, x, y, z, at)
+    # Far from nuclei and ventricles, and well within the hemisphere, there is nothing to look for.
+    if x < 48.0 and -75.0 < y < 42.0 and -36.0 < z < 42.0 and (at[6] < 12.0 or z < 6.0):
+        found = _deep(x, y, z, size[3], size[4], size[5])
+    if found == AIR and x < 19.0 and chain(min(x, 0.0), y, z, CALLOSUM) < 0.12 * x:
+        found = WHITE
+    if found == AIR and z < 12.0 and y < 0.0 and (x < 20.0 or at[0] > -4.0):
+        found = _hindbrain(x, y, z, vault, size[0], size[1], wave)
+    return found if found != AIR else _cerebrum(x, y, z, side, vault, size, space, folds, wander, rooms, slope)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def paint(matrix, offset, bend, head, space, folds, wander, size, out):  # type: ignore[no-untyped-def]
     """Name the structure of every voxel.
 
     Parameters
@@ -233,16 +178,14 @@ def paint(matrix, offset, bend, field, gx, gy, gz, mm, size, out):  # type: igno
         Voxels to mm of the average head.
     bend
         float32 ``(3, I, J, K)``: what each voxel is moved by there, in mm.
-    field, gx, gy, gz
-        Folding field and its gradient per mm, periodic, float32 ``(N, N, N)``.
-    mm
-        Distance of the field's nodes.
+    head, space, folds, wander
+        `head_space`, `hemisphere`, and both of `folding_waves`.
     size
         ``(gap, width, thickness, ventricles, hippocampus, nuclei, bone, scalp)`` as in `by_age`.
     out
         uint8 ``(I, J, K)``.
     """
-    gap, width, thickness, ventricles, hippocampus, nuclei, bone, scalp = size
+    rooms, slope, walls = np.empty((5, 8), np.float32), np.empty((3, 3)), np.empty(2, np.float32)
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             for k in range(out.shape[2]):
@@ -251,29 +194,20 @@ def paint(matrix, offset, bend, field, gx, gy, gz, mm, size, out):  # type: igno
                 z = matrix[2, 0] * i + matrix[2, 1] * j + matrix[2, 2] * k + offset[2] + bend[2, i, j, k]
                 side = -1.0 if x < 0 else 1.0
                 x = abs(x)
+                out[i, j, k] = AIR
                 if x > 100.0 or y > 130.0 or y < -140.0 or z > 110.0:
-                    out[i, j, k] = AIR
                     continue
-                vault = _intracranial(x, y, z) - 2.0
-                wave = periodic(field, 0.2 * side * x + 31.0, 0.2 * y + 17.0, 0.2 * z + 5.0)
+                within(head, _HEAD_ORIGIN, HEAD_MM, x, y, z, walls)
+                vault, face = walls[0], walls[1]
+                if min(vault - size[6] - size[7], face) > 5.0:
+                    continue
+                place = rooms[4]
+                waves(wander, 0.1 * side * x + 31.0, 0.1 * y + 17.0, 0.1 * z + 5.0, place)
+                wave = place[0]
                 if vault >= 0.0:
-                    out[i, j, k] = _outside(x, y, z, vault, bone, scalp, wave)
-                    continue
-                found = AIR
-                if x < 48.0 and -75.0 < y < 42.0 and -36.0 < z < 42.0:
-                    found = _deep(x, y, z, ventricles, hippocampus, nuclei)
-                if found == AIR and x < 19.0 and chain(min(x, 0.0), y, z, CALLOSUM) < 0.12 * x:
-                    found = WHITE
-                if found == AIR and z < 12.0 and y < 0.0:
-                    found = _hindbrain(x, y, z, gap, wave)
-                if found == AIR:
-                    hull = _cerebral_hull(x, y, z) + gap - 1.2
-                    found = CSF
-                    if hull < 0.0:
-                        depth = _pial(x, y, z, hull, width, field, gx, gy, gz, mm, side)
-                        if depth > 0.0:
-                            found = GREY if depth < thickness else WHITE
-                out[i, j, k] = found
+                    out[i, j, k] = outside(x, y, z, vault, face, size[6], size[7], wave)
+                else:
+                    out[i, j, k] = _within_skull(x, y, z, side, vault, size, space, folds, wander, rooms, slope, wave)
 
 
-__all__ = ["SHELL_MM", "paint"]
+__all__ = ["paint"]

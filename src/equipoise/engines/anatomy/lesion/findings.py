@@ -41,6 +41,9 @@ from typing import Literal
 
 Range = tuple[float, float]
 
+ANYTHING = "anything"
+"""All but bone and skin, as what a lesion may grow into."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -101,7 +104,7 @@ FINDINGS: Mapping[str, Finding] = {
         (0.1, 1.0),
         (0.0, 0.8),
         mass_effect=(0.3, 0.8),
-        within=("anything",),
+        within=(ANYTHING,),
         code="4147007",
     ),
     # [3, 8]
@@ -113,7 +116,7 @@ FINDINGS: Mapping[str, Finding] = {
         lobulation=(0.0, 0.25),
         margin=(0.0, 0.1),
         mass_effect=(0.2, 0.8),
-        within=("anything",),
+        within=(ANYTHING,),
     ),
     # [6]
     "haemorrhage": Finding(
@@ -208,4 +211,4 @@ RIGID = ("bone", "cartilage", "skin", "scalp", "fetal scalp")
 PASSING = ("vessel", "artery", "vein", "airway", "bronchus", "capillary", "duct")
 """What runs through a structure without being another one: a lesion of the structure covers it."""
 
-__all__ = ["FINDINGS", "GROUPS", "PASSING", "RIGID", "TEXTURES", "Finding"]
+__all__ = ["ANYTHING", "FINDINGS", "GROUPS", "PASSING", "RIGID", "TEXTURES", "Finding"]

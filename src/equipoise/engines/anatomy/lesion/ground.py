@@ -9,10 +9,17 @@ import numpy as np
 from scipy import ndimage
 
 from equipoise.core import Label, LabelMap, LabelScheme
-from equipoise.engines.anatomy.lesion.findings import PASSING, RIGID
+from equipoise.engines.anatomy.lesion.findings import ANYTHING, PASSING, RIGID
 from equipoise.engines.anatomy.lesion.manner import Manner
-from equipoise.engines.anatomy.lesion.mass_effect import Box
-from equipoise.engines.anatomy.lesion.sites import covered, host_channels, resolve
+from equipoise.engines.anatomy.lesion.sites import (
+    NOTHING,
+    UNLABELLED,
+    covered,
+    host_channels,
+    require_structure,
+    resolve,
+)
+from equipoise.engines.parts.placement import Box
 from equipoise.engines.parts.retina import Eye
 from equipoise.errors import GeometryMismatchError, LabelError
 
@@ -50,6 +57,8 @@ class Ground:
         self.ignore = None if labels.ignore is None else np.asarray(labels.ignore).astype(bool)
         self.scheme = _extended(labels.scheme, manner)
         self.array = self._prepared(labels)
+        for name in manner.within:
+            require_structure(name, labels.scheme, f"lesion.within of {manner.name}")
         self.shown = None if eye is None else _field_of(eye, labels.geometry.shape)
 
     def _prepared(self, labels: LabelMap) -> np.ndarray:
@@ -84,8 +93,18 @@ class Ground:
         found = host_channels(
             self.scheme, self.manner.inside, self.manner.finding.inside, f"lesion.inside of {self.manner.name}"
         )
+        if not found and self.manner.finding.form == "line":
+            raise LabelError(
+                f"a {self.manner.name} runs through bone, and the label maps name none: {', '.join(self.scheme.names)}",
+                fix="choose a base with bone, such as torso, or name what breaks: inside = [...]",
+            )
         every = tuple(c for c in range(len(self.array)) if c not in self.own)
         return found or tuple(c for c in every if self.array[c].any())
+
+    @property
+    def host_names(self) -> str:
+        """What lesions arise in, for messages."""
+        return ", ".join(UNLABELLED if c == NOTHING else self.scheme.names[c] for c in self.host) or "its labels"
 
     def lesions(self) -> np.ndarray:
         """Return where lesions are, bool, shape ``(I, J, K)``."""
@@ -118,7 +137,7 @@ class Ground:
         """Return where a lesion may grow within a box."""
         within = self.manner.finding.within
         free: np.ndarray = ~occupied[box]
-        if "anything" in within:
+        if ANYTHING in within:
             return np.asarray(free & ~self.any_of(RIGID, box))
         named = within and any(resolve(name, self.scheme) for name in within)
         home = self.any_of(within, box) if named else self.home(box)

@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from equipoise.core import Case, LabelMap
-from equipoise.core.registry import make
+from equipoise.core.registry import make, require_types
 from equipoise.engines.anatomy.lesion.drawing import DISTRIBUTIONS, SHAPES, Drawer, Spread
-from equipoise.engines.anatomy.lesion.findings import FINDINGS, TEXTURES, Finding
+from equipoise.engines.anatomy.lesion.findings import ANYTHING, FINDINGS, TEXTURES, Finding
 from equipoise.engines.anatomy.lesion.laying import LesionMap
 from equipoise.engines.anatomy.lesion.manner import Laid, Manner, NoRoomError
 from equipoise.engines.anatomy.lesion.where import parse_where
-from equipoise.engines.parts.legal import require_one_of, require_range, require_within
+from equipoise.engines.parts.legal import require_anatomy, require_one_of, require_range, require_within
 from equipoise.engines.parts.placement import Placement
 from equipoise.engines.parts.rendering import placed
 from equipoise.errors import EngineError, PlanError
@@ -119,6 +119,8 @@ class Lesion:
     _base: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        require_anatomy(self.base, "lesion.base")
+        require_types(self)
         require_one_of("lesion.finding", self.finding, FINDINGS)
         require_one_of("lesion.texture", self.texture, TEXTURES)
         require_one_of("lesion.distribution", self.distribution, DISTRIBUTIONS)
@@ -214,6 +216,7 @@ class Lesion:
             (self.rim, self.rim_mm) if self.rim else None,
             self.width_mm,
             self.inside,
+            tuple(name for name in self.within if name != ANYTHING),
             self.periphery,
             self.near_mm,
             self.keep,

@@ -9,11 +9,12 @@ from equipoise.engines.anatomy.lesion.drawing import Drawer
 from equipoise.engines.anatomy.lesion.findings import RIGID
 from equipoise.engines.anatomy.lesion.ground import Ground
 from equipoise.engines.anatomy.lesion.manner import Laid, Manner, NoRoomError
-from equipoise.engines.anatomy.lesion.mass_effect import REACH, Displaced, Push, push_aside
+from equipoise.engines.anatomy.lesion.mass_effect import REACH, displaced, push_aside
 from equipoise.engines.anatomy.lesion.painting import Painter
 from equipoise.engines.anatomy.lesion.planning import Planned, Planner
 from equipoise.engines.anatomy.lesion.shape import crack_heights, diameter_of, grow, heights_of, length_of, voxels_of
-from equipoise.engines.parts.placement import Placement
+from equipoise.engines.parts.drawn_over import drawn_over
+from equipoise.engines.parts.placement import Placement, Push
 from equipoise.engines.parts.retina import Eye
 
 CANDIDATE_RADII = 2.6
@@ -41,6 +42,7 @@ class LesionMap:
     """
 
     def __init__(self, labels: LabelMap, manner: Manner, placement: Placement | None = None) -> None:
+        self.labels = labels
         self.ground = Ground(labels, manner, placement if isinstance(placement, Eye) else None)
         self.painter = Painter(self.ground)
         self.placement = placement
@@ -59,9 +61,10 @@ class LesionMap:
         occupied = ground.lesions()
         first = ground.last() + 1
         laid = tuple(self._lay(plan, number, occupied, rng) for number, plan in enumerate(plans, first))
-        made = LabelMap.on(ground.geometry, ground.array, ground.scheme, ground.ignore)
-        placement = None if self.placement is None else Displaced.after(self.placement, tuple(pushes))
-        return made, placement, laid
+        moved = tuple(pushes)
+        voxels = drawn_over(ground.array, self.labels, moved)
+        made = LabelMap.on(ground.geometry, voxels, ground.scheme, ground.ignore)
+        return made, None if self.placement is None else displaced(self.placement, moved), laid
 
     def _push(self, plan: Planned) -> Push:
         ground = self.ground

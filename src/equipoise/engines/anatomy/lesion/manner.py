@@ -52,6 +52,7 @@ class Manner:
     rim: tuple[str, tuple[float, float]] | None
     width_mm: float
     inside: tuple[str, ...]
+    within: tuple[str, ...]
     periphery: float
     near_mm: float
     keep: bool

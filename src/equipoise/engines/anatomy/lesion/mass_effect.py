@@ -14,68 +14,17 @@ model with mass effects. J Math Biol 2008;56:793-825. doi:10.1007/s00285-007-013
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from scipy import ndimage
 
 from equipoise.engines.parts.nodule import Nodule
-from equipoise.engines.parts.placement import Placement
+from equipoise.engines.parts.placement import Box, Placement, Push, pushed
+from equipoise.engines.parts.retina import Eye
 
 REACH = 3.0
 """Radii within which tissue is displaced."""
-
-Box = tuple[slice, slice, slice]
-
-
-@dataclass(frozen=True, eq=False)
-class Push:
-    """A displacement of voxels within a box of a grid.
-
-    Parameters
-    ----------
-    box
-        Of the grid.
-    source
-        Of every voxel of the box, in C order, the voxel of the box whose tissue it has now; int, shape ``(n,)``.
-    """
-
-    box: Box
-    source: np.ndarray
-
-    def displace(self, values: np.ndarray) -> None:
-        """Displace values of a grid, shape ``(L, I, J, K)``, in place."""
-        block = values[:, *self.box]
-        for channel in block:  # one at a time: a head of 20 labels would need 20 copies
-            channel[:] = channel.ravel()[self.source].reshape(channel.shape)
-
-
-@dataclass(frozen=True, eq=False)
-class Displaced(Placement):
-    """The placement of a training case's grid, and what lesions displaced on the drawn grid afterwards.
-
-    Parameters
-    ----------
-    first
-        How the training case was laid.
-    pushes
-        In the order in which they act.
-    """
-
-    first: Placement | None = None
-    pushes: tuple[Push, ...] = ()
-
-    @classmethod
-    def after(cls, first: Placement, pushes: tuple[Push, ...]) -> Placement:
-        """Return a placement followed by pushes."""
-        return cls(first.source, first.shape, first=first, pushes=pushes) if pushes else first
-
-    def carry(self, values: np.ndarray) -> np.ndarray:
-        """Return integers of the source's grid, shape ``(L, I, J, K)``, on the drawn grid; nearest neighbour."""
-        carried = values.copy() if self.first is None else self.first.carry(values)
-        for push in self.pushes:
-            push.displace(carried)
-        return carried
 
 
 def undisplaced(r: np.ndarray, radius: np.ndarray, share: float, dimension: int) -> np.ndarray:
@@ -139,4 +88,22 @@ def push_aside(
     return Push(box, source.ravel())
 
 
-__all__ = ["REACH", "Displaced", "Push", "push_aside", "undisplaced"]
+def displaced(placement: Placement, pushes: tuple[Push, ...]) -> Placement:
+    """Return a placement after pushes; the blood and the landmarks of an eye move with its labels."""
+    if not pushes or not isinstance(placement, Eye):
+        return placement.displaced(pushes)
+    columns, rows, _ = placement.shape
+    still = np.arange(columns * rows).reshape(1, columns, rows, 1)
+    was = pushed(still, pushes)
+    i, j = np.divmod(was[0, ..., 0], rows)
+    blood, glance = placement.lumen_um[:, i, j], placement.axis[:, i, j]
+    marks = placement.landmarks
+    fovea = np.unravel_index(int(np.hypot(i - marks.fovea[0], j - marks.fovea[1]).argmin()), (columns, rows))
+    if was[0, fovea[0], fovea[1], 0] != still[0, fovea[0], fovea[1], 0]:
+        marks = replace(marks, fovea=(float(fovea[0]), float(fovea[1])))
+    # A disc that was pushed is no ellipse any more: its label, where there is one, says where it is.
+    whole = not (marks.disc.holds(i, j) & (was != still)[0, ..., 0]).any()
+    return replace(placement, landmarks=marks, lumen_um=blood, axis=glance, exact=placement.exact and whole)
+
+
+__all__ = ["REACH", "displaced", "push_aside", "undisplaced"]

@@ -8,8 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from equipoise.engines.anatomy.lesion.ground import Ground
-from equipoise.engines.anatomy.lesion.mass_effect import Box
 from equipoise.engines.anatomy.lesion.shape import grow
+from equipoise.engines.parts.placement import Box
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from equipoise.engines.anatomy.lesion.drawing import Drawer, weighted_choice
 from equipoise.engines.anatomy.lesion.ground import EVERYWHERE, Ground
 from equipoise.engines.anatomy.lesion.manner import NoRoomError
 from equipoise.engines.anatomy.lesion.mass_effect import REACH
-from equipoise.engines.anatomy.lesion.shape import Look, diameter_of, draw_shape
+from equipoise.engines.anatomy.lesion.shape import Look, diameter_of, draw_shape, voxels_of
 from equipoise.engines.anatomy.lesion.sites import Sites, resolve
 from equipoise.engines.parts.nodule import Nodule
 
@@ -64,7 +64,7 @@ class Planner:
         host = ground.home(EVERYWHERE) & ~there
         sites = Sites(ground.array, ground.scheme, ground.voxel, host, manner.periphery, manner.near_mm)
         if not len(sites.index):
-            raise NoRoomError("it shows nothing of the structure that lesions arise in")
+            raise NoRoomError(f"it shows nothing of what they arise in ({ground.host_names})")
         count = drawer.draw_count(rng)
         options = drawer.options(count, sites)
         if not options:
@@ -115,12 +115,16 @@ class Planner:
 
     def _shown(self, clause: Clause) -> Clause:
         """Raise `NoRoomError` if the grid can show no lesion of a clause's sizes; return the clause."""
-        bound = clause.bound("size")
-        if self.ground.manner.finding.form == "body" and not np.isinf(bound.high):
-            smallest = diameter_of(1, self.ground.voxel, self.ground.flat)
-            if not bound.meet(Interval(low=smallest)).empty or bound.holds(smallest):
-                return clause
-            raise NoRoomError(f"a single voxel measures {smallest:.3g} mm, more than the condition allows")
+        ground, bound = self.ground, clause.bound("size")
+        if ground.manner.finding.form != "body":
+            return clause
+        largest = min(ground.manner.finding.diameter_mm[1], bound.high)
+        smallest = diameter_of(1, ground.voxel, ground.flat)
+        # Less than half a voxel would be drawn as a whole one, and so larger than anything that was asked for.
+        if voxels_of(largest, ground.voxel, ground.flat) < 0.5 or not (
+            np.isinf(bound.high) or not bound.meet(Interval(low=smallest)).empty
+        ):
+            raise NoRoomError(f"a single voxel measures {smallest:.3g} mm, more than the {largest:.3g} mm asked for")
         return clause
 
     def _prior(self, sites: Sites) -> np.ndarray:

@@ -198,4 +198,4 @@ def host_channels(
     return ()
 
 
-__all__ = ["MOST_POINTS", "UNLABELLED", "Sites", "covered", "host_channels", "require_structure", "resolve"]
+__all__ = ["MOST_POINTS", "NOTHING", "UNLABELLED", "Sites", "covered", "host_channels", "require_structure", "resolve"]

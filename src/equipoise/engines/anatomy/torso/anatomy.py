@@ -9,9 +9,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from equipoise.core import Case, Geometry, LabelMap
-from equipoise.engines.anatomy.torso.body import CODES, Person, Profiles, fill
+from equipoise.engines.anatomy.torso.abdomen import paint_abdomen
+from equipoise.engines.anatomy.torso.body import Person, Profiles
+from equipoise.engines.anatomy.torso.breasts import paint_breasts
 from equipoise.engines.anatomy.torso.canvas import Canvas
-from equipoise.engines.anatomy.torso.organs import paint_abdomen, paint_breasts, paint_chest
+from equipoise.engines.anatomy.torso.filling import fill_body
+from equipoise.engines.anatomy.torso.organs import paint_chest
 from equipoise.engines.anatomy.torso.skeleton import paint_skeleton
 from equipoise.engines.anatomy.torso.structures import ABDOMEN, CHANNEL, INSTANCE, MEDIASTINUM, SCHEME, index_of
 from equipoise.engines.anatomy.torso.trees import paint_liver_vessels, paint_lung_vessels
@@ -24,7 +27,7 @@ SEXES = ("any", "female", "male")
 
 @dataclass(frozen=True)
 class Torso:
-    """Adults from the neck to the second lumbar vertebra: 35 structures, 115 objects, no two in one voxel.
+    """Adults from the neck to the second lumbar vertebra: 39 structures, 119 objects, no two in one voxel.
 
     Every ellipsoid, bent tube and tree lies on profiles of the body along its length. I runs to the patient's left, J
     to the back, K upwards. K = 1 draws one axial slice.
@@ -58,7 +61,8 @@ class Torso:
     Notes
     -----
     128³ takes about 0.1 s on one thread and 256³ 0.4 s, at one byte per voxel. Volumes of organs follow ICRP 89 (lungs
-    of men at full inspiration 5 to 7 l, liver 1.2 to 2.0 l, spleen 0.1 to 0.3 l, kidney 0.11 to 0.21 l), the left
+    of men at full inspiration 5 to 7 l, liver 1.2 to 2.0 l, spleen 0.1 to 0.3 l, kidney 0.11 to 0.21 l, pancreas 0.06
+    to 0.18 l), the left
     ventricle Maceira (142 ± 21 ml in men at the end of diastole), the aorta Hager. In inspiration the heart is less
     than half as wide as the chest.
 
@@ -136,7 +140,7 @@ class Torso:
         middle = np.array([0.0, -4.0, level]) / [1.0, 1.0, person.scale[2]]
         origin = middle - (np.array(self.size) - 1) / 2 * step
         canvas = Canvas(np.zeros(self.size, np.uint8), origin, step)
-        fill(canvas.values, origin, step, profiles.table, profiles.domes, CODES)
+        fill_body(canvas.values, origin, step, profiles)
         if person.female:
             paint_breasts(canvas, person, profiles, breasts)
         paint_skeleton(canvas, person, profiles, bones)
@@ -146,7 +150,7 @@ class Torso:
             paint_lung_vessels(canvas, profiles, self.vessel_ends, trees)
             paint_liver_vessels(canvas, profiles, max(self.vessel_ends // 3, 1), trees)
         rest = np.arange(256, dtype=np.uint8)
-        rest[MEDIASTINUM], rest[ABDOMEN] = index_of("fat"), index_of("soft tissue")
+        rest[[MEDIASTINUM, ABDOMEN]] = index_of("fat")
         voxels = ValueMap(rest[canvas.values], CHANNEL, INSTANCE, len(SCHEME.labels))
         left, back, up = self.spacing
         affine = np.diag([-left, -back, up, 1.0])

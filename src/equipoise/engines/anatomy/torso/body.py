@@ -1,4 +1,4 @@
-"""The reference body: profiles of trunk, thorax and spine along its length, the diaphragm, and what lies where.
+"""The reference body: profiles of trunk, thorax and spine along its length.
 
 Lengths in mm of an adult of 175 cm; x to the patient's left, y to the back, z up, z = 0 at the eighth thoracic
 vertebra. Other people are this body with other widths, depths and heights, fat, breathing and age.
@@ -6,14 +6,10 @@ vertebra. Other people are this body with other widths, depths and heights, fat,
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from scipy.interpolate import PchipInterpolator
-
-from equipoise.engines.anatomy.torso.structures import ABDOMEN, MEDIASTINUM, index_of
 
 BOTTOM, TOP = -420, 420
 """Extent of the profiles; beyond the torso the trunk goes on as it ends."""
@@ -112,10 +108,13 @@ class Profiles:
         side, front, back. Shape ``(n, 10)``.
     domes
         Height of the diaphragm's right and left dome.
+    phases
+        Of the waves that let planes of fat between muscles, and the skin, wander by some mm; radians, shape ``(4,)``.
     """
 
     table: np.ndarray
     domes: np.ndarray
+    phases: np.ndarray
 
     @classmethod
     def of(cls, person: Person, rng: np.random.Generator) -> Profiles:
@@ -141,7 +140,8 @@ class Profiles:
         trunk[:, 1] += belly / 2
         trunk[:, 2] -= belly / 2
         domes = np.array([RIGHT_DOME, LEFT_DOME]) + person.lift + 5 * rng.standard_normal(2)
-        return cls(np.ascontiguousarray(np.column_stack([cavity, trunk, spine, fat])), domes)
+        table = np.ascontiguousarray(np.column_stack([cavity, trunk, spine, fat]))
+        return cls(table, domes, rng.uniform(0, 2 * np.pi, 4))
 
     def at(self, z: float | np.ndarray) -> np.ndarray:
         """Return the rows at heights z, shape ``(..., 10)``."""
@@ -177,125 +177,4 @@ def vertebra_z() -> np.ndarray:
     return middles
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def diaphragm(x: float, y: float, domes: np.ndarray) -> float:
-    """Return the height of the diaphragm's upper face in mm."""
-    blend = 1 / (1 + math.exp(-x / 9))
-    top = domes[0] * (1 - blend) + domes[1] * blend
-    aside = abs(x) - 66
-    u = aside / 76 if aside > 0 else aside / 150
-    v = (y + 18) / (112 if y > -18 else 84)
-    far = min(u * u + v * v, 1.0)
-    # It falls farthest to the back, least to the front.
-    deep = 82.0 if y > -18 else 82 - 42 * min((-18 - y) / 80, 1.0)
-    height: float = top - deep * (1 - math.sqrt(1 - 0.985 * far))
-    return height
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _sort(x: float, y: float, z: float, row: np.ndarray, inner: float, cavity: float, floor: float) -> int:
-    """Return what lies at a point inside the skin, as its place in `CODES`.
-
-    ``inner`` and ``cavity`` are the sums of the superellipses of trunk and cavity, ``floor`` the diaphragm's height.
-    """
-    if inner > 1:
-        return 0
-    if cavity > 1:
-        return 1
-    if z < floor:
-        return 1 if z > floor - 3 else 3
-    # Between the lungs: they nearly meet behind the breast bone and in front of the spine; heart and vessels, painted
-    # later, push them apart where they lie.
-    front = (y - row[2]) / row[1]
-    half = 4.0 + 13 * math.exp(-(((front + 0.05) / 0.42) ** 2))
-    if y > row[6] - 14:
-        half += min((y - row[6] + 14) * 0.9, 13.0)  # along the spine
-    if z > 55 and front > -0.6:
-        half += min((z - 55) / 9, 9.0)
-    if abs(x) < half:
-        return 2
-    if cavity > 0.965:
-        return 1
-    lower = z < _fissure(y, x > 0)
-    if x > 0:
-        return 8 if lower else 7
-    if lower:
-        return 6
-    return 5 if z < -2 - 0.05 * (y + 40) else 4  # the horizontal fissure, at the fourth rib
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _fissure(y: float, left: bool) -> float:
-    """Return the height of the oblique fissure: from T4 at the back to the diaphragm in front."""
-    return (66.0 if left else 58.0) + 0.95 * (y - 85)
-
-
-CODES = np.array(
-    [
-        index_of("fat"), index_of("muscle"), MEDIASTINUM, ABDOMEN, index_of("right upper lobe"),
-        index_of("right middle lobe"), index_of("right lower lobe"), index_of("left upper lobe"),
-        index_of("left lower lobe"),
-    ],
-    np.int64,
-)  # fmt: skip
-"""What `fill` and `codes_at` return: fat, muscle, above and below the diaphragm, and the five lobes."""
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def fill(
-    values: np.ndarray, origin: np.ndarray, step: np.ndarray, table: np.ndarray, domes: np.ndarray, codes: np.ndarray
-) -> None:
-    """Write what lies where into a canvas of zeros."""
-    ni, nj, nk = values.shape
-    floors = np.empty((ni, nj))
-    for i in range(ni):
-        for j in range(nj):
-            floors[i, j] = diaphragm(origin[0] + i * step[0], origin[1] + j * step[1], domes)
-    # The superellipses' powers are taken once per row and column, not per voxel; up is the fastest axis of the volume.
-    across, deep = np.empty((ni, nk, 3)), np.empty((nj, nk, 3))
-    rows = np.empty((nk, table.shape[1]))
-    for k in range(nk):
-        rows[k] = table[min(max(np.int64(np.rint(origin[2] + k * step[2])) + 420, 0), table.shape[0] - 1)]
-        for i in range(ni):
-            across[i, k] = _powers(abs(origin[0] + i * step[0]), rows[k, 3] + rows[k, 7], rows[k, 3], rows[k, 0])
-        for j in range(nj):
-            y = origin[1] + j * step[1]
-            away = y - rows[k, 5]
-            fat = rows[k, 9] if away > 0 else rows[k, 8]
-            deep[j, k] = _powers(abs(away), rows[k, 4] + fat, rows[k, 4], 1.0)
-            deep[j, k, 2] = min(abs(y - rows[k, 2]) / rows[k, 1], 3.0) ** 2.35
-    for i in range(ni):
-        x = origin[0] + i * step[0]
-        for j in range(nj):
-            y = origin[1] + j * step[1]
-            for k in range(nk):
-                if across[i, k, 0] + deep[j, k, 0] <= 1:
-                    place = _sort(
-                        x, y, origin[2] + k * step[2], rows[k], across[i, k, 1] + deep[j, k, 1],
-                        across[i, k, 2] + deep[j, k, 2], floors[i, j],
-                    )  # fmt: skip
-                    values[i, j, k] = codes[place]
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _powers(away: float, skin: float, trunk: float, cavity: float) -> tuple[float, float, float]:
-    # Beyond 3 half axes the sum is above 1 anyway.
-    return min(away / skin, 3.0) ** 2.35, min(away / trunk, 3.0) ** 2.35, min(away / cavity, 3.0) ** 2.35
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def codes_at(points: np.ndarray, table: np.ndarray, domes: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Return what lies at points that are inside the skin, int64, shape ``(n,)``."""
-    found = np.zeros(len(points), np.int64)
-    for n in range(len(points)):
-        x, y, z = points[n]
-        row = table[min(max(np.int64(np.rint(z)) + 420, 0), table.shape[0] - 1)]
-        inner = (abs(x) / row[3]) ** 2.35 + (abs(y - row[5]) / row[4]) ** 2.35
-        cavity = (abs(x) / row[0]) ** 2.35 + (abs(y - row[2]) / row[1]) ** 2.35
-        found[n] = codes[_sort(x, y, z, row, inner, cavity, diaphragm(x, y, domes))]
-    return found
-
-
-__all__ = [
-    "CODES", "VERTEBRAE", "Person", "Profiles", "codes_at", "diaphragm", "fill", "vertebra_z",
-]  # fmt: skip
+__all__ = ["BOTTOM", "SQUARENESS", "TOP", "VERTEBRAE", "Person", "Profiles", "vertebra_z"]

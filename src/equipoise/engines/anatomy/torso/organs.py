@@ -1,4 +1,4 @@
-"""Heart, great vessels, airways, and the organs below the diaphragm."""
+"""Heart, great vessels, airways and oesophagus."""
 
 from __future__ import annotations
 
@@ -139,86 +139,4 @@ def _airways(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.chain(index_of("oesophagus"), gullet, 7.0, [MEDIASTINUM, *indices_of("fat", "soft tissue")])
 
 
-def paint_abdomen(canvas: Canvas, person: Person, profiles: Profiles, rng: np.random.Generator) -> None:
-    """Paint liver, spleen, kidneys, stomach and gas; what is left between them is fat and bowel."""
-    right, left = profiles.domes
-    # Organs hang on the diaphragm; the kidneys follow it half way.
-    drop = 0.5 * np.array([0, 0, person.lift])
-    vary = 1 + 0.06 * rng.standard_normal(8)
-    inside = [ABDOMEN]
-    # Kidneys first: the liver lies about the right one.
-    for name, side, low in (("right kidney", -1, -172.0), ("left kidney", 1, -160.0)):
-        centre = np.array([side * 60.0, 44.0, low]) + drop
-        axes = _turned(np.radians(side * 14), 1)
-        canvas.ellipsoid(index_of("fat"), centre, (36, 30, 64), inside, axes)
-        index = index_of(name)
-        both = [ABDOMEN, index_of("fat")]
-        canvas.ellipsoid(index, centre, np.array([27.5, 22, 54]) * vary[3], both, axes)
-        canvas.ellipsoid(index_of("fat"), centre + np.array([-side * 17.0, -5, 0]), (13, 9, 17), [index], axes)
-    liver = index_of("liver")
-    frame = _turned(np.radians(-20), 1)
-    canvas.ellipsoid(liver, (-62, -4, right - 46), np.array([78, 86, 70]) * vary[0], inside)
-    canvas.ellipsoid(liver, (-4, -34, right - 32), np.array([82, 50, 36]) * vary[1], inside, frame)
-    canvas.ellipsoid(liver, (-92, 12, right - 74), np.array([42, 66, 66]) * vary[0], inside)
-    spleen = index_of("spleen")
-    canvas.ellipsoid(spleen, (102, 44, left - 42), np.array([24, 37, 50]) * vary[2], inside, _turned(np.radians(22), 1))
-    stomach = index_of("stomach")
-    body = smooth_curve([[50, 16, left - 26], [62, -10, left - 58], [52, -46, left - 105], [10, -62, left - 130]], 6)
-    canvas.chain(stomach, body, np.interp(np.linspace(0, 1, len(body)), [0, 0.4, 1], [36, 34, 18]), inside)
-    # In somebody who stands, gas rises to the fundus and ends at a level.
-    level = left - rng.uniform(20, 55)
-    bubble = rng.uniform(0.55, 1.0)
-    gas = index_of("gas")
-    if rng.random() < 0.8:
-        canvas.ellipsoid(gas, (54, 8, left - 32), np.array([34, 34, 30]) * bubble, [stomach], above=level)
-    for x, y, z, r in (
-        (104, -20, left - 78, 19),
-        (88, -48, left - 60, 16),
-        (70, -62, left - 110, 17),
-        (-70, -70, -215, 18),
-        (0, -70, -200, 15),
-    ):
-        if rng.random() < 0.65:
-            _bowel(canvas, np.array([x, y, z]) + 7 * rng.standard_normal(3), r * rng.uniform(0.6, 1.1), gas, rng)
-
-
-def _bowel(canvas: Canvas, at: np.ndarray, radius: float, gas: int, rng: np.random.Generator) -> None:
-    """Paint a loop of colon with gas between its folds."""
-    heading = rng.standard_normal(3) * [1.0, 0.4, 0.8]
-    heading /= np.linalg.norm(heading)
-    for step in (-1.1, 0.0, 1.0):
-        semi = radius * rng.uniform(0.8, 1.05, 3)
-        canvas.ellipsoid(index_of("soft tissue"), at + step * radius * heading, semi + 2.5, [ABDOMEN])
-        canvas.ellipsoid(gas, at + step * radius * heading, semi, [ABDOMEN, index_of("soft tissue")])
-
-
-def paint_breasts(canvas: Canvas, person: Person, profiles: Profiles, rng: np.random.Generator) -> None:
-    """Paint the breasts of a woman: fat with gland, on the muscle of the chest."""
-    size = np.clip(rng.normal(1.0, 0.18) * (person.bmi / 24) ** 0.7, 0.6, 1.7)
-    sag = rng.uniform(4, 26) * size
-    for number, side in ((1, -1), (2, 1)):
-        z = -28 - sag + 3 * rng.standard_normal()
-        row = profiles.at(z)
-        front = row[5] - row[4] - row[8]
-        centre = np.array([side * 80.0, front + 16 * size, z])
-        semi = np.array([60.0, 40.0, 60.0]) * size**0.6
-        over = [0, index_of("fat")]
-        # It hangs: full below, and running out smoothly to the wall above and to the sides.
-        for place, share in (
-            ([0, 16, 50], [1.15, 0.55, 1.15]), ([0, 11, 24], [1.15, 0.72, 1.1]), ([6 * side, 14, 6], [1.25, 0.6, 1.0]),
-            ([0, 0, 0], [1.0, 1.0, 1.0]),
-        ):  # fmt: skip
-            canvas.ellipsoid(index_of("fat"), centre + place, semi * share, over)
-        canvas.ellipsoid(index_of("breast", number), centre + np.array([0, -4, -2]), semi * 0.74, over)
-
-
-def _turned(angle: float, about: int) -> np.ndarray:
-    """Return the axes of an ellipsoid that is turned about one axis."""
-    c, s = np.cos(angle), np.sin(angle)
-    a, b = [k for k in range(3) if k != about]
-    turn = np.eye(3)
-    turn[a, a], turn[a, b], turn[b, a], turn[b, b] = c, s, -s, c
-    return turn
-
-
-__all__ = ["AXIS", "EJECTION", "HILA", "contraction", "paint_abdomen", "paint_breasts", "paint_chest"]
+__all__ = ["AXIS", "EJECTION", "HILA", "contraction", "paint_chest"]

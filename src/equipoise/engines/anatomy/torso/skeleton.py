@@ -31,6 +31,7 @@ def paint_skeleton(canvas: Canvas, person: Person, profiles: Profiles, rng: np.r
 def _spine(canvas: Canvas, profiles: Profiles, rng: np.random.Generator) -> None:
     middles = vertebra_z()
     bend = 3.0 * rng.standard_normal()  # a slight scoliosis is the rule
+    canal = []
     for n, z in enumerate(middles):
         height = VERTEBRAE[n]
         disc = np.interp(n, [0, 3, 14, 17], [4.0, 3.5, 6.5, 9.5])
@@ -59,11 +60,33 @@ def _spine(canvas: Canvas, profiles: Profiles, rng: np.random.Generator) -> None
         for turn in (1, -1):
             side = arch * [turn, 1, 1] + [x - turn * x, 0, 0]
             canvas.chain(bone, smooth_curve(side, 4), np.linspace(4.2, 3.4, len(smooth_curve(side, 4))), _SOFT)
+            # Joints and laminae reach from vertebra to vertebra: at the level of a disc they are still there.
+            joint = np.array(
+                [
+                    [x + turn * 0.8 * wide, back - 5, z - height / 2 + 1],
+                    [x + turn * 0.85 * wide, back - 7, z + height / 2 - 1],
+                ]
+            )
+            canvas.chain(bone, joint, np.array([5.0, 4.6]), _SOFT)
+            lamina = np.array([[x + turn * 0.7 * wide, back - 2, z - 5], [x + turn * 2, back + 4, z - 8]])
+            canvas.chain(bone, lamina, np.array([3.6, 3.6]), _SOFT)
             out = np.array([[x + turn * 10, back - 3, z + 1], [x + turn * 1.75 * wide, back + 2, z + 3]])
             canvas.chain(bone, out, np.array([4.0, 3.6]), _SOFT)
         fall = np.interp(n, [0, 2, 8, 14, 17], [6, 12, 24, 14, 6])
         spine = np.array([[x, back + 2, z - 2], [x, back + 30, z - 2 - fall]])
         canvas.chain(bone, spine, np.array([6.5, 7.5]), _SOFT, flat=0.42, normals=np.tile([1.0, 0, 0], (2, 1)))
+        canal.append([x, y + 1.12 * deep + 7.5, z])
+    bones = [*_SOFT, *indices_of("vertebra", "disc")]
+    path = smooth_curve(canal, 5)
+    canvas.chain(index_of("fat"), path, 10.5, bones, flat=0.8, normals=np.tile([0.0, 1.0, 0.0], (len(path), 1)))
+    canvas.chain(
+        index_of("spinal cord"),
+        path,
+        8.2,
+        [index_of("fat")],
+        flat=0.85,
+        normals=np.tile([0.0, 1.0, 0.0], (len(path), 1)),
+    )
 
 
 def _rib(canvas: Canvas, person: Person, profiles: Profiles, side: int, n: int, rng: np.random.Generator) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from equipoise.engines.anatomy.torso.body import CODES, Profiles, codes_at
+from equipoise.engines.anatomy.torso.body import Profiles
 from equipoise.engines.anatomy.torso.canvas import Canvas
+from equipoise.engines.anatomy.torso.filling import CODES, codes_at
 from equipoise.engines.anatomy.torso.organs import HILA
 from equipoise.engines.anatomy.torso.structures import LOBES, index_of, indices_of
 
@@ -148,13 +149,12 @@ def paint_liver_vessels(canvas: Canvas, profiles: Profiles, ends: int, rng: np.r
 def _points_in_lung(profiles: Profiles, side: int, count: int, rng: np.random.Generator) -> np.ndarray:
     """Return places in one lung, evenly spread, 6 mm and more from its surface."""
     found = np.zeros((0, 3))
-    codes = CODES
-    lobes = codes[4:]
+    lobes = CODES[4:]
     while len(found) < count:
         points = rng.uniform([0, -110, -190], [150, 110, 160], (6 * count, 3)) * [side, 1, 1]
-        inside = np.isin(codes_at(points, profiles.table, profiles.domes, codes), lobes)
+        inside = np.isin(codes_at(points, profiles), lobes)
         for push in ([6.0, 0, 0], [-6.0, 0, 0], [0, 6.0, 0], [0, -6.0, 0], [0, 0, 6.0], [0, 0, -6.0]):
-            inside[inside] = np.isin(codes_at(points[inside] + push, profiles.table, profiles.domes, codes), lobes)
+            inside[inside] = np.isin(codes_at(points[inside] + push, profiles), lobes)
         found = np.concatenate([found, points[inside]])
     return found[:count]
 

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from equipoise.core import LabelMap
 from equipoise.engines.imaging.simulate_ct.hounsfield import CORTEX_HU, WHOLE_LUNGS, Density
+from equipoise.engines.imaging.simulate_ct.small_vessels import add_small_vessels
 from equipoise.engines.parts.chest_wall import AIR_HU, FAT_HU
 from equipoise.engines.parts.grid import Grid, power_law
 from equipoise.engines.parts.value_map import ValueMap, value_map
@@ -18,7 +19,7 @@ SKIN_MM, SKIN_HU = 1.8, 20.0
 COUCH_GAP_MM, COUCH_SHELL_MM, COUCH_DEPTH_MM, COUCH_RADIUS_MM = 3.0, 2.5, 24.0, 420.0
 COUCH_SHELL_HU, COUCH_FOAM_HU = -150.0, -965.0
 COUCH_HALF_MM = 210.0
-LUMPY = ("soft tissue", "body", "breast")
+LUMPY = ("body", "breast")
 """Mixtures of fat with vessels, gut and glands, whose lumps are larger than a texture's."""
 SHARED = 0.9
 """Correlation of the density of objects of one kind in one patient."""
@@ -36,6 +37,8 @@ class BodyModel:
         Standard deviation of the Gaussian that blurs margins.
     lung_sd
         Texture of the parenchyma in HU.
+    vessels
+        Vessel trees that start in a litre of lung; their small branches bear no label.
     around
         ``"air"`` or ``"soft tissue"``.
     couch
@@ -47,6 +50,7 @@ class BodyModel:
     densities: Mapping[str, Density]
     margin_mm: float
     lung_sd: float
+    vessels: float
     around: str
     couch: bool
     back: int
@@ -54,7 +58,7 @@ class BodyModel:
 
 def draw_body(labels: LabelMap, grid: Grid, model: BodyModel, rng: np.random.Generator) -> np.ndarray:
     """Return the HU of every voxel before the scan, float32, shape ``(I, J, K)``."""
-    levels, fine, broad, bed = rng.spawn(4)
+    levels, fine, broad, bed, small = rng.spawn(5)
     objects = _objects(labels)
     names, channel = labels.scheme.names, objects.channel
     level, texture = _tables(objects, names, model, levels)
@@ -71,7 +75,9 @@ def draw_body(labels: LabelMap, grid: Grid, model: BodyModel, rng: np.random.Gen
     if lungs.any():
         # Blood sinks: the dependent lung is denser, by 1 HU per mm of height and less.
         slope = np.float32(model.back * broad.uniform(0.2, 0.9))
-        scene += lungs[values] * (slope * grid.axis(1).astype(np.float32)[:, None])
+        inside = lungs[values]
+        scene += inside * (slope * grid.axis(1).astype(np.float32)[:, None])
+        add_small_vessels(scene, inside > 0, grid, model.vessels, small)
     if model.around == "soft tissue":
         scene = np.where(values == 0, _connective(grid, broad), scene)
     _harden_bones(scene, values, names, channel, model, grid)

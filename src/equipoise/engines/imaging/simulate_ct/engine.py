@@ -10,10 +10,16 @@ import numpy as np
 
 from equipoise.core import Case, Image, LabelMap
 from equipoise.core.registry import make
-from equipoise.engines.imaging.simulate_ct.acquisition import Ranges, attributes_of
+from equipoise.engines.imaging.simulate_ct.acquisition import attributes_of
 from equipoise.engines.imaging.simulate_ct.artefacts import Implant, draw_implants
 from equipoise.engines.imaging.simulate_ct.body import BodyModel
-from equipoise.engines.imaging.simulate_ct.grey import Export
+from equipoise.engines.imaging.simulate_ct.from_parameters import (
+    export_of,
+    gantry_of,
+    lung_of,
+    ranges_of,
+    tissues_of,
+)
 from equipoise.engines.imaging.simulate_ct.hounsfield import density_of, surroundings_of
 from equipoise.engines.imaging.simulate_ct.learned import Learned, learn_from
 from equipoise.engines.imaging.simulate_ct.learned_tissue import LearnedTissue, learn_tissue
@@ -26,12 +32,12 @@ from equipoise.engines.imaging.simulate_ct.patient import (
     lung_patient,
     picture_patient,
 )
-from equipoise.engines.imaging.simulate_ct.scan import LUNG_PIECE, Gantry, Protocol
-from equipoise.engines.imaging.simulate_ct.scene import TABLE_HU, Tissues
-from equipoise.engines.parts.beam_hardening import CtBeam
+from equipoise.engines.imaging.simulate_ct.scan import LUNG_PIECE, Protocol
+from equipoise.engines.imaging.simulate_ct.scene import Tissues
 from equipoise.engines.parts.lung import LungModel
 from equipoise.engines.parts.placement import Placement
-from equipoise.engines.parts.rendering import Rendered, render_cases
+from equipoise.engines.parts.rendering import Rendered, fitted_on, render_cases
+from equipoise.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ class SimulateCT:
     lung_sd
         Texture of the parenchyma, in HU.
     vessels, pleural, wall_mm, fed
-        Of what is drawn around: see `LungModel`.
+        Of what is drawn around: see `LungModel`. In whole bodies ``vessels`` also says how many branches the lungs show
+        that are too small to bear a label.
     around
         What lies around the labels, ``"lung"``, ``"soft tissue"`` or ``"air"``, instead of what they suggest.
     couch
@@ -124,6 +131,10 @@ class SimulateCT:
     A slice of 96² takes about 20 ms on one thread, a fit of slices 3 to 8 s for 2 to 50 cases. Overlapping labels: the
     later one in the scheme lies on top. Contrast medium hardens a beam as bone of its HU would. Motion is that of the
     whole patient in the slice's plane.
+
+    There is no ``device``: projection and back-projection take 40 to 50 % of the time of a slice of 512². The rest,
+    label map, tissue, photons drawn from one stream, and the thousands of small slices of a fit, would stay on the CPU:
+    a GPU would at best halve the time, and cost the bytes that a seed promises. Cases are what runs in parallel.
 
     References
     ----------
@@ -188,11 +199,7 @@ class SimulateCT:
     @property
     def parents(self) -> frozenset[str]:
         """The patients that it was fitted on, by the imaging or by the anatomy."""
-        return self._seen | (self._anatomy.parents if self._anatomy else frozenset())
-
-    @property
-    def _seen(self) -> frozenset[str]:
-        return self._learned.parents if self._learned else frozenset()
+        return fitted_on(self._learned, self._anatomy)
 
     def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> SimulateCT:
         """Return an engine whose imaging has learned from CT cases if ``learn`` is on, and whose anatomy may.
@@ -210,7 +217,11 @@ class SimulateCT:
         anatomy = make("anatomies", self.anatomy)
         learned = None
         if self.learn:
-            known = [self._export.case(case) for case in cases]
+            if not cases:
+                raise DataError(
+                    "simulate-ct got no case to learn from", fix="give training cases, or set learn = false"
+                )
+            known = [export_of(self).case(case) for case in cases]
             laid = self.tissue == "learned" or (self.tissue == "auto" and hasattr(anatomy, "draw_placed"))
             if laid:
                 tissue, settings = learn_tissue(known, self._scanned, pictures)
@@ -237,7 +248,7 @@ class SimulateCT:
             If a grid has no mm, or no square pixels.
         """
         anatomy = None if labels is not None else self._anatomy or make("anatomies", self.anatomy)
-        return render_cases(self, n, rng, labels, anatomy, self._seen, self._rendered)
+        return render_cases(self, n, rng, labels, anatomy, fitted_on(self._learned), self._rendered)
 
     def render(
         self, labels: LabelMap, rng: np.random.Generator, protocol: Protocol, lung: LungModel | None = None
@@ -249,22 +260,22 @@ class SimulateCT:
         lung
             What is drawn where nothing is labelled; ``None`` takes the engine's parameters.
         """
-        lung = lung or self._lung(self.lung_sd, self.vessels)
-        return self._shown(labels, self._tissues(self._learned), protocol, lung, rng)
+        lung = lung or lung_of(self, self.lung_sd, self.vessels)
+        return self._shown(labels, tissues_of(self, self._learned), protocol, lung, rng)
 
     def _rendered(self, labels: LabelMap, placement: Placement | None, rng: np.random.Generator) -> Rendered:
         """Return a case of a label map, scanned as the profile, the ranges or the training images say."""
         learned = self._learned
-        drawn = self._ranges.draw(learned.settings if learned else (), rng)
-        grid, setting = self._export.labels(labels), drawn.setting
+        drawn = ranges_of(self).draw(learned.settings if learned else (), rng)
+        grid, setting = export_of(self).labels(labels), drawn.setting
         anatomy, noise = rng.spawn(2)  # the dose changes the noise, not the patient
         spoils, metal, medium = noise.spawn(3)
         contrast = float(medium.uniform(*self.contrast_hu)) if self.contrast_hu[1] else 0.0
-        protocol = self._ranges.spoiled(drawn.protocol(grid.geometry.shape[2]), spoils)
-        tissues = self._tissues(learned, contrast)
+        protocol = ranges_of(self).spoiled(drawn.protocol(grid.geometry.shape[2]), spoils)
+        tissues = tissues_of(self, learned, contrast)
         laid = self._laid(grid, placement, tissues)
         if laid is None:
-            lung = self._lung(setting.texture_hu, setting.vessels, learned)
+            lung = lung_of(self, setting.texture_hu, setting.vessels, learned)
             patient = self._patient(grid, tissues, lung, anatomy)
         else:
             require_renderable(grid, {*tissues.known, *laid.model.scheme_names})
@@ -277,7 +288,7 @@ class SimulateCT:
         told |= {"contrast_hu": round(contrast, 1)} if contrast else {}
         told |= {"metal": f"{len(implants)} x {self.metal_kind}"} if implants else {}
         channels = learned.channels if learned else 1
-        image = self._export.image(patient.cropped(shown, grid.geometry.shape), labels.geometry, channels)
+        image = export_of(self).image(patient.cropped(shown, grid.geometry.shape), labels.geometry, channels)
         return Rendered(image, labels, drawn.scanner, told)
 
     def _shown(
@@ -286,18 +297,18 @@ class SimulateCT:
         """Render a label map in mm with a given protocol."""
         anatomy, noise = rng.spawn(2)
         patient = self._patient(labels, tissues, lung, anatomy)
-        shown = self._gantry.scan(patient.scene, patient.grid, protocol, noise, patient.around)
+        shown = gantry_of(self).scan(patient.scene, patient.grid, protocol, noise, patient.around)
         return Image.on(labels.geometry, patient.cropped(shown, labels.geometry.shape)[None])
 
     def _simulated(self, learned: Learned, labels: LabelMap, setting: Setting, rng: np.random.Generator) -> Image:
         """Render a training case's label map with densities already learned, to compare the case's image with."""
-        lung = self._lung(setting.texture_hu, setting.vessels, learned)
-        return self._shown(labels, self._tissues(learned), setting.protocol, lung, rng)
+        lung = lung_of(self, setting.texture_hu, setting.vessels, learned)
+        return self._shown(labels, tissues_of(self, learned), setting.protocol, lung, rng)
 
     def _scanned(self, scene: np.ndarray, labels: LabelMap, protocol: Protocol, rng: np.random.Generator) -> Image:
         """Scan a given scene on a label map's grid."""
         patient = picture_patient(scene, labels)
-        shown = self._gantry.scan(patient.scene, patient.grid, protocol, rng, patient.around)
+        shown = gantry_of(self).scan(patient.scene, patient.grid, protocol, rng, patient.around)
         return Image.on(labels.geometry, patient.cropped(shown, labels.geometry.shape)[None])
 
     def _patient(self, labels: LabelMap, tissues: Tissues, lung: LungModel, rng: np.random.Generator) -> Patient:
@@ -309,7 +320,7 @@ class SimulateCT:
             return lung_patient(labels, tissues, lung, self.planes, rng)
         densities = {name: density_of(name, *tissues.mean_and_sd(name), self.inner_sd) for name in names}
         back = -1 if labels.affine[1, 1] > 0 else 1
-        model = BodyModel(densities, tissues.margin_mm, lung.texture_hu, around, self.couch, back)
+        model = BodyModel(densities, tissues.margin_mm, lung.texture_hu, lung.vessels, around, self.couch, back)
         return body_patient(labels, tissues, model, rng)
 
     def _laid(self, labels: LabelMap, placement: Placement | None, tissues: Tissues) -> LearnedTissue | None:
@@ -325,38 +336,6 @@ class SimulateCT:
         if not self.metal or rng.random() >= self.metal:
             return ()
         return draw_implants(patient.scene, patient.grid, patient.free, self.metal_mm, self.metal_kind, rng)
-
-    @property
-    def _export(self) -> Export:
-        return Export(self.stored, self.pixel_mm, self.thickness_mm)
-
-    @property
-    def _gantry(self) -> Gantry:
-        plain = self.kvp is None and not self.bowtie_mm
-        beam = None if plain else CtBeam(self.kev, self.kvp, bowtie_mm=self.bowtie_mm)
-        source = self.source_mm if self.geometry == "fan" else None
-        body = self.views, self.electronic_sd, self.body_mm, self.kev, self.modulation
-        return Gantry(*body, beam, self.water_correction, source)
-
-    @property
-    def _ranges(self) -> Ranges:
-        how = self.kernels, self.cutoff, self.photons, self.blur_mm
-        lung, slices = (self.lung_sd, self.vessels), (self.thickness_mm, self.motion_mm)
-        return Ranges(self.scanner, *how, *lung, *slices, self.drift_hu, self._gantry)
-
-    def _tissues(self, learned: Learned | None, contrast: float = 0.0) -> Tissues:
-        shares = self.part_solid, self.ground_glass
-        prior = Tissues({**TABLE_HU, **self.hu}, self.inner_sd, self.margin_mm, *shares).enhanced(contrast)
-        if learned is None:
-            return prior
-        margin_mm = self.margin_mm if learned.margin_mm is None else learned.margin_mm
-        return replace(prior, levels=learned.levels, textures=learned.textures, margin_mm=margin_mm)
-
-    def _lung(self, texture_hu: float, vessels: float, learned: Learned | None = None) -> LungModel:
-        """Return what is drawn around the labels, with the wall where the training cases have it."""
-        pleural = self.pleural if learned is None or learned.pleural is None else learned.pleural
-        wall_mm = self.wall_mm if learned is None or learned.wall_mm is None else learned.wall_mm
-        return LungModel(texture_hu, vessels, pleural, wall_mm, self.fed)
 
 
 __all__ = ["SimulateCT"]

@@ -58,13 +58,16 @@ STRUCTURES_HU: Mapping[str, tuple[float, float, float]] = {
     **dict.fromkeys(("fat", "subcutaneous fat"), (-102.0, 6.0, 9.0)),
     "breast": (-55.0, 25.0, 45.0),
     **dict.fromkeys(("muscle", "tongue"), _MUSCLE),
-    "soft tissue": (-35.0, 20.0, 60.0),
+    "soft tissue": (38.0, 8.0, 10.0),
     "body": (40.0, 10.0, 25.0),
     "scalp": (25.0, 8.0, 10.0),
     "skin": (35.0, 8.0, 8.0),
     "myocardium": (47.0, 5.0, 4.0),
     "oesophagus": (35.0, 6.0, 10.0),
     "stomach": (25.0, 12.0, 12.0),
+    "bowel": (28.0, 10.0, 18.0),
+    "gallbladder": (10.0, 5.0, 2.0),
+    "spinal cord": (32.0, 4.0, 5.0),
     "liver": (57.0, 7.0, 5.0),
     "spleen": (48.0, 4.0, 4.0),
     **dict.fromkeys(("kidney", "left kidney", "right kidney"), (32.0, 4.0, 4.0)),
@@ -104,7 +107,7 @@ ENHANCES: Mapping[str, float] = {
     **dict.fromkeys(("vena cava", "liver vessel"), 0.95),
     **dict.fromkeys(("kidney", "left kidney", "right kidney"), 1.2),
     "spleen": 0.6, "liver": 0.45, "pancreas": 0.5, "myocardium": 0.5, "thyroid": 0.6, "muscle": 0.1, "mass": 0.3,
-    "stomach": 0.1, "haemorrhage": 0.0,
+    "stomach": 0.1, "bowel": 0.35, "haemorrhage": 0.0,
 }  # fmt: skip
 """Enhancement of structures against that of blood, in the portal-venous phase."""
 

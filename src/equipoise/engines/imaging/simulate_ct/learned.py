@@ -30,6 +30,8 @@ MARGINS_MM2 = (0.04, 1.0)
 """Variances of the margin's blur that are believed; beyond them the outline and the object differ in shape."""
 TOUCHES_PX = 2.0
 """Gap between an object and the chest wall, in pixels, that blur and partial volume close."""
+MOST_VESSEL_HU = 100.0
+"""That vessels are believed to add to the lung's median."""
 MOST_PIECES = 24
 """Training cases that settings are sought for; more would only take longer."""
 
@@ -86,10 +88,8 @@ def learn_from(cases: Sequence[Case], simulate: Simulate, margin_mm: float, rng:
     Raises
     ------
     DataError
-        If there is no case, or an image is not in HU.
+        If an image is not in HU.
     """
-    if not cases:
-        raise DataError("simulate-ct got no case to learn from", fix="give training cases, or set learn = false")
     for case in cases:
         _require_hu(case)
     pieces = [piece_of(case, rng) for case in cases]
@@ -100,7 +100,32 @@ def learn_from(cases: Sequence[Case], simulate: Simulate, margin_mm: float, rng:
     known = Learned(people, levels, textures, pleural, wall_mm, None, ())
     compared = [pieces[int(k)] for k in rng.permutation(len(pieces))[:MOST_PIECES]]
     settings, simulated = settings_like(compared, lambda *given: simulate(known, *given), rng)
-    return replace(known, margin_mm=_margin(compared, simulated, margin_mm), settings=settings)
+    levels = _lung_without_vessels(levels, compared, simulated)
+    return replace(known, levels=levels, margin_mm=_margin(compared, simulated, margin_mm), settings=settings)
+
+
+def _lung_seen(case: Case) -> float:
+    """Return the median HU of what looks like lung around the labels of a case, NaN without any."""
+    image = case.image.array[0]
+    around = ~np.asarray(case.labels.masks().any(axis=0)) & (image < LUNG_BELOW_HU) & (image > -990)
+    return float(np.median(image[around])) if around.sum() > 50 else np.nan
+
+
+def _lung_without_vessels(
+    levels: Mapping[str, tuple[float, ...]], real: Sequence[Case], simulated: Sequence[Case]
+) -> dict[str, tuple[float, ...]]:
+    """Return the levels with the lung's freed from the vessels that blur mixes in, which are drawn besides.
+
+    What the simulation shows too much at the level that was read off is what vessels add: the median over the cases,
+    each with the mean of the `NEAREST` simulations of its own label map.
+    """
+    seen = np.array([_lung_seen(case) for case in real])
+    shown = np.array([_lung_seen(case) for case in simulated]).reshape(len(real), NEAREST).mean(axis=1)
+    added = (shown - seen)[np.isfinite(shown - seen)]
+    if LUNG not in levels or not added.size:
+        return dict(levels)
+    shift = float(np.clip(np.median(added), -MOST_VESSEL_HU, MOST_VESSEL_HU))
+    return {**levels, LUNG: tuple(level - shift for level in levels[LUNG])}
 
 
 def _margin(real: Sequence[Case], simulated: Sequence[Case], margin_mm: float) -> float | None:
@@ -144,9 +169,8 @@ def _densities(
                 level, texture, _ = _object(image, instances == number, labelled)
                 levels[name].append(level)
                 inner[name].append(texture)
-        around = ~labelled & (image < LUNG_BELOW_HU) & (image > -990)
-        if around.sum() > 50:
-            lung.append(float(np.median(image[around])))
+        if np.isfinite(seen := _lung_seen(case)):
+            lung.append(seen)
     if lung:
         levels[LUNG] = lung
     textures = {

@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 
 from equipoise.core import LabelMap
-from equipoise.core.registry import make
 from equipoise.engines.imaging.simulate_ct.acquisition import ANY
 from equipoise.engines.imaging.simulate_ct.artefacts import METALS
 from equipoise.engines.imaging.simulate_ct.scanners import SCANNERS
-from equipoise.engines.parts.attenuation import require
-from equipoise.engines.parts.kernels import KERNELS, kernel_mtf
-from equipoise.engines.parts.legal import require_grid, require_one_of, require_range, require_within
-from equipoise.errors import GeometryMismatchError, LabelError, did_you_mean
+from equipoise.engines.parts.kernels import require_kernel
+from equipoise.engines.parts.legal import (
+    require_grid,
+    require_one_of,
+    require_simulator,
+    require_within,
+)
+from equipoise.errors import GeometryMismatchError, LabelError, PlanError, did_you_mean
 
 SPACING_MM = (0.02, 50.0)
 NUMBERS = (
@@ -41,6 +44,8 @@ NUMBERS = (
     ("thickness_mm", 0.1, 50, "mm"),
     ("pixel_mm", *SPACING_MM, "mm"),
 )
+LEAST_HU = 10.0
+"""Between the HU that 0 and 255 stand for: less would show noise alone."""
 RANGES = (
     ("cutoff", 1e-3, 100, "cycles/mm"),
     ("photons", 1, 1e16, "photons per mm²"),
@@ -48,39 +53,28 @@ RANGES = (
     ("motion_mm", 0, 100, "mm"),
     ("metal_mm", 0.2, 100, "mm"),
     ("contrast_hu", 0, 1000, "HU"),
-)
-CHOICES = (
-    ("geometry", ("parallel", "fan")),
-    ("tissue", ("auto", "drawn", "learned")),
-    ("metal_kind", METALS),
-    ("scanner", (*SCANNERS, ANY)),
-    ("around", ("lung", "soft tissue", "air")),
+    ("stored", -5000, 10000, "HU"),
 )
 
 
 def require_parameters(engine: Any) -> None:
     """Raise `PlanError`, which names the parameter, its value and what is legal, unless all are possible."""
+    require_simulator(engine, (*SCANNERS, ANY), RANGES, NUMBERS)
     _require_hu_table(engine.hu)
-    for name, low, high, unit in NUMBERS:
-        if getattr(engine, name) is not None:
-            require_within(name, getattr(engine, name), low, high, unit)
-    for name, low, high, unit in RANGES:
-        require_range(name, getattr(engine, name), low, high, unit)
-    for name, options in CHOICES:
-        if getattr(engine, name) is not None:
-            require_one_of(name, getattr(engine, name), options)
-    require(engine.part_solid + engine.ground_glass <= 1, "part_solid and ground_glass must not exceed 1 together")
-    require(len(engine.kernels) > 0, f"kernels must name at least one of {KERNELS}")
-    for kernel in engine.kernels:
-        kernel_mtf(kernel, 0.0, 1.0)  # refuses an unknown name
+    require_one_of("metal_kind", engine.metal_kind, METALS)
+    if engine.part_solid + engine.ground_glass > 1:
+        raise PlanError(
+            f"part_solid = {engine.part_solid} and ground_glass = {engine.ground_glass} are not possible together; "
+            "legal: a sum of 0 to 1"
+        )
+    if not engine.kernels:
+        raise PlanError("kernels = () is not possible; legal: one or more", fix='set kernels = ["soft"]')
+    for index, kernel in enumerate(engine.kernels):
+        require_kernel(kernel, f"kernels[{index}]")
     for axis, half in enumerate(engine.body_mm):
         require_within(f"body_mm[{axis}]", half, 40, 1000, "mm")
     if engine.stored is not None:
-        require_range("stored", engine.stored, -5000, 10000, "HU")
-        require(engine.stored[1] >= engine.stored[0] + 10, f"stored must span 10 HU and more, got {engine.stored}")
-    good = isinstance(engine.anatomy, (str, Mapping))
-    require(good, f'anatomy must be a kind or a table such as {{kind = "phantom"}}, got {engine.anatomy!r}')
-    make("anatomies", engine.anatomy)  # refuses what cannot be made now, not after hours
+        require_within("stored[1]", engine.stored[1], engine.stored[0] + LEAST_HU, RANGES[-1][2], "HU")
 
 
 def require_renderable(labels: LabelMap, known: Iterable[str]) -> None:
@@ -102,10 +96,14 @@ def require_renderable(labels: LabelMap, known: Iterable[str]) -> None:
 
 
 def _require_hu_table(hu: Mapping[str, Sequence[float]]) -> None:
-    require(isinstance(hu, Mapping), f"hu must be a table of label = [mean, sd] in HU, got {hu!r}")
     for name, pair in hu.items():
-        good = isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(x, (int, float)) for x in pair)
-        require(good and bool(np.isfinite(pair).all()) and pair[1] >= 0, f"hu.{name} must be [mean, sd], got {pair!r}")
+        good = isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2
+        good = good and all(isinstance(x, (int, float, np.number)) and np.isfinite(x) for x in pair) and pair[1] >= 0
+        if not good:
+            raise PlanError(
+                f"hu.{name} must be [mean, sd], got {pair!r}; legal: two numbers in HU, sd 0 or more",
+                fix=f'write hu = {{ "{name}" = [40, 10] }}',
+            )
 
 
 __all__ = ["require_parameters", "require_renderable"]

@@ -20,6 +20,8 @@ from equipoise.engines.parts.beam_hardening import CtBeam
 from equipoise.engines.parts.chest_wall import AIR_HU
 from equipoise.engines.parts.fan_beam import FanBeam
 from equipoise.engines.parts.grid import Grid
+from equipoise.engines.parts.kernels import LEAST_CUTOFF, require_kernel
+from equipoise.engines.parts.legal import require_within
 from equipoise.engines.parts.projection import Ellipse, ParallelBeam
 
 LUNG_IN_BODY_HU = -800.0
@@ -61,6 +63,15 @@ class Protocol:
     thickness_mm: float | None = None
     drift_hu: float = 0.0
     motion: Motion | None = None
+
+    def __post_init__(self) -> None:
+        require_kernel(self.kernel)
+        require_within("cutoff", self.cutoff, LEAST_CUTOFF, np.inf, "cycles/mm")
+        require_within("photons", self.photons, 1e-3, np.inf, "photons per mm²")
+        require_within("blur_mm", self.blur_mm, 0, 100, "mm")
+        require_within("drift_hu", self.drift_hu, -5000, 5000, "HU")
+        if self.thickness_mm is not None:
+            require_within("thickness_mm", self.thickness_mm, 1e-3, 1000, "mm")
 
     def fitting(self, pixel: float) -> Protocol:
         """Return the protocol with a kernel that ends where pixels of a size in mm end: beyond, edges would ring."""

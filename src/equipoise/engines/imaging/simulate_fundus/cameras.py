@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from equipoise.engines.imaging.simulate_fundus import optics
-from equipoise.engines.imaging.simulate_fundus.layers import Look
+from equipoise.engines.imaging.simulate_fundus.fundus import Look
 
 
 @dataclass(frozen=True)

@@ -2,56 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy import ndimage
 
 from equipoise.core import Case, Image, LabelMap
-from equipoise.core.registry import make
 from equipoise.engines.imaging.simulate_fundus import optics
 from equipoise.engines.imaging.simulate_fundus.cameras import CAMERAS, Exposure, Settings
-from equipoise.engines.imaging.simulate_fundus.layers import Light, Look, light_of
+from equipoise.engines.imaging.simulate_fundus.development import compressed
+from equipoise.engines.imaging.simulate_fundus.eyes import guessed_eye
+from equipoise.engines.imaging.simulate_fundus.fundus import Look, fundus_of
+from equipoise.engines.imaging.simulate_fundus.layers import Light, Sight, seen_through, vessel_layers
 from equipoise.engines.imaging.simulate_fundus.learned import Learned, learn_from
-from equipoise.engines.imaging.simulate_fundus.picture import aperture_of, compressed, exposed
-from equipoise.engines.parts.appearance import blur
-from equipoise.engines.parts.legal import require_grid, require_known, require_one_of, require_range, require_within
+from equipoise.engines.imaging.simulate_fundus.lesions import lesion_layers, uncovered
+from equipoise.engines.imaging.simulate_fundus.picture import aperture_of, exposed
+from equipoise.engines.parts.legal import require_grid, require_known, require_simulator, require_within
 from equipoise.engines.parts.placement import Placement
-from equipoise.engines.parts.rendering import Rendered, render_cases
-from equipoise.engines.parts.retina import (
-    ARTERY,
-    CUP,
-    DISC,
-    STRUCTURES,
-    UM_PER_DEGREE,
-    VEIN,
-    VESSEL,
-    Eye,
-    Field,
-)
-from equipoise.engines.parts.retina_photograph import landmarks_from, vessels_of
+from equipoise.engines.parts.rendering import Rendered, Simulator
+from equipoise.engines.parts.retina import CUP, DISC, LESIONS, STRUCTURES, Eye
+from equipoise.engines.parts.retina_photograph import vessels_of
 from equipoise.errors import PlanError
 
-FIELD_SHARE = 0.485
-"""Radius of the field over the shorter side, for label maps that come without one."""
 SPACING_MM = (0.0005, 2.0)
 TAB_ANGLE = -0.62
 """Where the aperture's tab is, radians from I towards J: upper right."""
 
 
 @dataclass(frozen=True)
-class SimulateFundus:
+class SimulateFundus(Simulator):
     """Colour photographs of the fundus: layers of pigment and blood, illumination, the eye's and the camera's faults.
 
     I is rightwards and J downwards. Reflectance is computed over the spectrum from the layers' densities and integrated
     over the bands of a named camera; light crosses retinal vessels by the length of its path through their blood. The
     labels ``artery``, ``vein``, ``vessel``, ``optic disc``, ``optic cup`` and ``fovea`` are known; unlabelled, disc and
     fovea are put where the vessels converge and where they leave room. The anatomy ``eye-fundus`` tells all of that
-    exactly. Fitted on photographs, the engine shows label maps of other structures, or of the anatomies ``real`` and
-    ``warped``, with tissue learned from them, and simulated eyes in the light and the colours of the photographs. The
-    truth is the label map as given.
+    exactly. Lesions are ``exudate``, ``haemorrhage`` and ``microaneurysm``, behind the vessels; an exudate hides a
+    vessel whose label ends at it. Fitted on photographs, the engine shows label maps of other structures, or of the
+    anatomies ``real`` and ``warped``, with tissue learned from them, and simulated eyes in the light and the colours of
+    the photographs. The truth is the label map as given.
 
     Parameters
     ----------
@@ -89,7 +79,7 @@ class SimulateFundus:
         Ranges of the camera's sharpening and of JPEG's quality (101 is not compressed); ``None`` is the camera's own.
     tissues
         Reflectance of a structure by its label's name, as factors on red, green and blue light of the fundus under it:
-        ``{exudate = [1.3, 2.5, 2.0]}``.
+        ``{drusen = [1.1, 1.4, 1.3]}``. Of a lesion they replace the physics.
     colour
         Whether pictures have three colours; else they are red-free, of the green band alone.
     field_deg
@@ -105,13 +95,13 @@ class SimulateFundus:
 
     Notes
     -----
-    A picture of 512² takes about 60 ms on one thread beside its anatomy. Scatter is that of layers (two fluxes), not of
+    A picture of 512² takes about 40 ms on one thread beside its anatomy. Scatter is that of layers (two fluxes), not of
     single photons: shadows of vessels on the choroid are not shifted.
 
     References
     ----------
-    See `equipoise.engines.imaging.simulate_fundus.optics` and ``.layers``. Photographs: Saine PJ, Tyler ME. Ophthalmic
-    Photography. 2nd ed. 2002.
+    See `equipoise.engines.imaging.simulate_fundus.optics`, ``.fundus`` and ``.lesions``. Photographs:
+    Saine PJ, Tyler ME. Ophthalmic Photography. 2nd ed. 2002.
     """
 
     kind: ClassVar[str] = "simulate-fundus"
@@ -149,57 +139,15 @@ class SimulateFundus:
     _anatomy: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.scanner is not None:
-            require_one_of("scanner", self.scanner, CAMERAS)
-        for name, low, high, unit in _RANGES:
-            if getattr(self, name) is not None:
-                require_range(name, getattr(self, name), low, high, unit)
-        for name, low, high, unit in _NUMBERS:
-            if getattr(self, name) is not None:
-                require_within(name, getattr(self, name), low, high, unit)
         if not isinstance(self.tissues, Mapping):
             raise PlanError(f"tissues must be a table of label = [red, green, blue], got {self.tissues!r}")
         for label, given in self.tissues.items():
             _require_factors(label, given)
-        if not isinstance(self.anatomy, (str, Mapping)):
-            raise PlanError(f'anatomy must be a kind or a table such as {{kind = "real"}}, got {self.anatomy!r}')
-        make("anatomies", self.anatomy)  # refuses what cannot be made now, not after hours
+        require_simulator(self, CAMERAS, _RANGES, _NUMBERS)
 
-    @property
-    def parents(self) -> frozenset[str]:
-        """The patients that it was fitted on, by the imaging or by the anatomy."""
-        return self._seen | (self._anatomy.parents if self._anatomy else frozenset())
-
-    @property
-    def _seen(self) -> frozenset[str]:
-        return self._learned.parents if self._learned else frozenset()
-
-    def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> SimulateFundus:
-        """Return an engine that shows eyes as the photographs do if ``learn`` is on, and whose anatomy may learn.
-
-        Raises
-        ------
-        DataError
-            If there is no case, one is no 8-bit photograph, or the anatomy cannot learn from the label maps.
-        """
-        pictures, shapes = rng.spawn(2)
-        learned = learn_from(cases, pictures) if self.learn else None
-        return replace(self, _learned=learned, _anatomy=make("anatomies", self.anatomy).fit(cases, shapes))
-
-    def sample(self, n: int, rng: np.random.Generator, labels: Sequence[LabelMap] | None = None) -> Iterator[Case]:
-        """Return an iterator of ``n`` cases: of the given label maps in turn, or of maps that the anatomy draws.
-
-        Raises
-        ------
-        LabelError
-            If a label is no structure of the eye, not stated, and not learned.
-        DataError
-            If ``labels`` is empty.
-        GeometryMismatchError
-            If a label map is no picture, or its pixels have an impossible size.
-        """
-        anatomy = self._anatomy or make("anatomies", self.anatomy)
-        return render_cases(self, n, rng, labels, anatomy, self._seen, self.render)
+    def learned_from(self, cases: Sequence[Case], rng: np.random.Generator) -> Learned:
+        """Return what photographs say about a camera and its eyes; `DataError` if one is no 8-bit photograph."""
+        return learn_from(cases, rng)
 
     def render(self, labels: LabelMap, placement: Placement | None, rng: np.random.Generator) -> Rendered:
         """Return the photograph of one label map, 8 bit, on its grid.
@@ -218,14 +166,15 @@ class SimulateFundus:
             stored = compressed(grey, _LEARNED_QUALITY)
             attributes: dict[str, str | float] = {"tissue": "learned", "blur_px": round(shot.blur_px, 2)}
             return self._rendered(stored, labels, seen, "learned camera", attributes)
-        require_known(self.kind, labels, [*STRUCTURES, *self.tissues], "tissues")
+        require_known(self.kind, labels, [*STRUCTURES, *LESIONS, *self.tissues], "tissues")
         drawing, showing = rng.spawn(2)
         names = [self.scanner] if self.scanner else list(CAMERAS)
         settings = Settings(**{name: getattr(self, name) for name in Settings.__dataclass_fields__})
         person, look, exposure = settings.draw(names[int(drawing.integers(len(names)))], drawing)
         masks = labels.masks()[..., 0]
-        eye = placement if isinstance(placement, Eye) else self._guessed(labels, masks)
-        light = self._light(labels, masks, eye, person, look, exposure, showing)
+        given = placement if isinstance(placement, Eye) else None
+        eye = given or guessed_eye(labels, masks, self.um_per_px, self.field_deg)
+        light = self._light(labels.scheme.names, masks, eye, person, look, exposure, showing)
         attributes = {
             "tissue": "simulated",
             "um_per_px": round(eye.landmarks.um_per_px, 3),
@@ -237,7 +186,7 @@ class SimulateFundus:
             attributes["blur_px"] = round(shot.blur_px, 2)
             return self._rendered(compressed(grey, _LEARNED_QUALITY), labels, seen, "learned camera", attributes)
         aperture = aperture_of(masks.shape[1:], eye.field, CAMERAS[exposure.camera], TAB_ANGLE)
-        grey = exposed(light.total(), exposure, aperture, eye.landmarks.um_per_px, showing)
+        grey = exposed(light.total, exposure, aperture, eye.landmarks.um_per_px, showing)
         return self._rendered(
             grey, labels, aperture.open > 0.5, exposure.camera, {**attributes, **exposure.attributes()}
         )
@@ -256,7 +205,7 @@ class SimulateFundus:
 
     def _light(
         self,
-        labels: LabelMap,
+        names: tuple[str, ...],
         masks: np.ndarray,
         eye: Eye,
         person: optics.Fundus,
@@ -267,57 +216,19 @@ class SimulateFundus:
         camera = CAMERAS[exposure.camera]
         bands = optics.bands(camera.centres_nm, camera.widths_nm)
         colours = self._learned.colours if self._learned else 3 if self.colour else 1
-        names = labels.scheme.names
+        sight = Sight(person, bands if colours == 3 else bands[1:2])
         # An anatomy's outlines are smoother than its masks; a given mask is all there is.
         parts = () if eye.exact else (("disc", DISC), ("cup", CUP))
         drawn = {part: masks[names.index(name)] for part, name in parts if name in names}
-        light = light_of(
-            person, look, eye.landmarks, bands if colours == 3 else bands[1:2], drawn, eye.lumen_um, eye.axis, rng
-        )
-        for name, factors in self.tissues.items():
-            if name in names and name not in STRUCTURES:
-                share = blur(masks[names.index(name)][None, :, :, None].astype(np.float32), (0.7, 0.7, 0))[0, :, :, 0]
-                for band, factor in zip(light.fundus, factors if colours == 3 else factors[1:2], strict=True):
-                    band *= 1 + share * np.float32(factor - 1)
-        return light
-
-    def _guessed(self, labels: LabelMap, masks: np.ndarray) -> Eye:
-        """Return the eye that a label map shows: landmarks and blood from its masks."""
-        columns, rows = masks.shape[1:]
-        radius = FIELD_SHARE * min(columns, rows)
-        shown = Field((columns - 1) / 2, (rows - 1) / 2, radius)
-        scale = self.um_per_px or self.field_deg * UM_PER_DEGREE / (2 * radius)
-        if labels.unit == "mm":
-            scale = 1000 * float(np.sqrt(labels.spacing[0] * labels.spacing[1]))
-        names = labels.scheme.names
-        landmarks = landmarks_from(names, masks, shown, scale)
-        lumen, axis = blood_of(names, masks, scale)
-        return Eye(
-            source="", shape=labels.geometry.shape, landmarks=landmarks, field=shown, lumen_um=lumen, axis=axis,
-            exact=False,
-        )  # fmt: skip
-
-
-def blood_of(names: Sequence[str], masks: np.ndarray, um_per_px: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return paths through blood in µm and closeness to the axis of labelled vessels, float32 ``(2, I, J)`` each.
-
-    Labels are taken as projections of round vessels. What is called ``vessel`` is half artery and half vein.
-    """
-    lumen = np.zeros((2, *masks.shape[1:]), np.float32)
-    axis = np.zeros_like(lumen)
-    for name, parts in ((ARTERY, (0,)), (VEIN, (1,)), (VESSEL, (0, 1))):
-        if name not in names:
-            continue
-        mask = masks[list(names).index(name)]
-        depth = np.maximum(ndimage.distance_transform_edt(mask) - 0.5, 0) * mask + 0.25 * mask
-        reach = 2 * int(np.ceil(depth.max(initial=0.0))) + 1
-        radius = np.maximum(ndimage.maximum_filter(depth, min(reach, 9)), 0.25)
-        path = 2 * np.sqrt(np.maximum(2 * radius * depth - depth**2, 0)) * um_per_px
-        glance = np.clip((2 * radius * um_per_px - 60) / 40, 0, 1) * np.exp(-0.5 * ((1 - depth / radius) / 0.3) ** 2)
-        for part in parts:
-            lumen[part] = np.maximum(lumen[part], path / len(parts))
-            axis[part] = np.maximum(axis[part], glance * mask / len(parts))
-    return lumen, axis
+        fundus = fundus_of(sight, look, eye.landmarks, drawn, masks.shape[1:], rng)
+        vessels = vessel_layers(sight, uncovered(eye.lumen_um, names, masks), eye.axis, look.reflex)
+        total = healthy = seen_through(fundus, vessels)
+        stated = {name: factors for name, factors in self.tissues.items() if name not in STRUCTURES}
+        if any(name in names for name in (*LESIONS, *stated)):
+            (thickness,) = rng.spawn(1)
+            lesions = lesion_layers(sight, names, masks, stated, eye.landmarks.um_per_px, thickness)
+            total = seen_through(fundus, [*lesions, *vessels])
+        return Light(fundus, healthy, total)
 
 
 def _of_person(person: optics.Fundus, look: Look, eye: Eye) -> dict[str, str | float]:
@@ -366,4 +277,4 @@ _NUMBERS = (
     ("texture", 0.0, 5.0, ""),
 )
 
-__all__ = ["SimulateFundus", "blood_of"]
+__all__ = ["SimulateFundus"]

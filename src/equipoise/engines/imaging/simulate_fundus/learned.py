@@ -30,10 +30,7 @@ from equipoise.engines.imaging.simulate_fundus.shots import (
 from equipoise.engines.parts.appearance import blur, correlated_noise
 from equipoise.engines.parts.placement import Placement
 from equipoise.engines.parts.retina import Field, Landmarks
-from equipoise.engines.parts.retina_photograph import (
-    colours_of,
-    mean_where,
-)
+from equipoise.engines.parts.retina_photograph import mean_where, photograph_of
 from equipoise.engines.parts.tissue_model import TissueModel
 from equipoise.errors import DataError
 
@@ -176,8 +173,8 @@ def learn_from(cases: Sequence[Case], rng: np.random.Generator) -> Learned:
     """
     if not cases:
         raise DataError("there is no training case to learn a camera from", fix="give at least one real case")
-    colours = {case.id: colours_of(case) for case in cases}
-    counts = {len(c) for c in colours.values()}
+    shown = {case.id: photograph_of(case) for case in cases}
+    counts = {len(photograph.colours) for photograph in shown.values()}
     if len(counts) > 1:
         raise DataError(
             "the training photographs have different numbers of colours, 1 and 3",
@@ -185,9 +182,9 @@ def learn_from(cases: Sequence[Case], rng: np.random.Generator) -> Learned:
         )
     tissue_rng, ruler_rng = rng.spawn(2)
     grains = noise_ruler(ruler_rng)
-    shots = {case.id: shot_of(case, colours[case.id], grains) for case in cases}
+    shots = {case.id: shot_of(case, shown[case.id], grains) for case in cases}
     kept = list(cases[:MOST_TISSUE])
-    rests = {case.id: rest_of(colours[case.id], shots[case.id]) for case in kept}
+    rests = {case.id: rest_of(shown[case.id].colours, shots[case.id]) for case in kept}
     wide = {case.id: _regions(rests[case.id], case, shots[case.id]) for case in kept}
     tissue = TissueModel.fit(
         kept,
@@ -245,7 +242,7 @@ def scaled_rest(light: Light, landmarks: Landmarks, field: Field, vessels: np.nd
     disc = landmarks.disc.distance(i, j)
     around = inside & (disc > 0.4 * landmarks.disc.a)
     bare = np.log(np.maximum(light.fundus, 1e-6))
-    full = np.log(np.maximum(light.total(), 1e-6))
+    full = np.log(np.maximum(light.vessels, 1e-6))
     middle = (
         np.median(bare[:, around][:, ::17], axis=1)[:, None, None]
         if around.any()
@@ -260,20 +257,31 @@ def scaled_rest(light: Light, landmarks: Landmarks, field: Field, vessels: np.nd
     if head.any() and np.isfinite(shot.disc).all():
         target = shot.disc[:, None, None] - rest[:, head].mean(axis=1)[:, None, None]
         rest = rest + (share * target).astype(np.float32)
-    soft = blur(pits[..., None], (shot.blur_px, shot.blur_px, 0))[..., 0]
-    deep = vessel_contrast(soft, vessels & around, AROUND * field.radius)
-    if np.isfinite(deep).all() and np.isfinite(shot.vessel).all():
-        pits = _matched(pits, np.minimum(deep, -0.02), np.minimum(shot.vessel, -0.005))
+    pits, factor = _vessels_like(pits, vessels & around, field, shot)
     if len(pits) == 3:
         # On the disc, which is bright in all colours, vessels are red whatever the camera shows of them elsewhere.
         pits += share.astype(np.float32) * (pits[1] * ON_DISC[:, None, None] - pits)
-    return np.asarray(rest + pits, np.float32)
+    rest += pits
+    if light.total is not light.vessels:
+        rest += min(factor, 1.0) * np.log(np.maximum(light.total, 1e-6) / np.maximum(light.vessels, 1e-6))
+    return np.asarray(rest, np.float32)
 
 
-def _matched(pits: np.ndarray, deep: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the darkening by vessels with other mean contrasts: green is scaled, the others by a part of green."""
+def _vessels_like(pits: np.ndarray, vessels: np.ndarray, field: Field, shot: Shot) -> tuple[np.ndarray, float]:
+    """Return the darkening by vessels with a photograph's contrasts, and the factor on its contrast in green."""
+    soft = blur(pits[..., None], (shot.blur_px, shot.blur_px, 0))[..., 0]
+    deep = vessel_contrast(soft, vessels, AROUND * field.radius)
+    if not (np.isfinite(deep).all() and np.isfinite(shot.vessel).all()):
+        return pits, 1.0
+    deep, target = np.minimum(deep, -0.02), np.minimum(shot.vessel, -0.005)
     green = min(1, len(pits) - 1)
     factor = float(np.clip(target[green] / deep[green], 0.1, 3.0))
+    return _matched(pits, deep, target, factor), factor
+
+
+def _matched(pits: np.ndarray, deep: np.ndarray, target: np.ndarray, factor: float) -> np.ndarray:
+    """Return the darkening by vessels with other mean contrasts: green by a factor, the others by a part of green."""
+    green = min(1, len(pits) - 1)
     share = (target - factor * deep) / (factor * deep[green])
     scaled = factor * (pits + share[:, None, None].astype(np.float32) * pits[green])
     # On the disc, as bright as a camera can show, vessels are no darker than elsewhere by much.

@@ -1,17 +1,16 @@
-"""From the light of a fundus to a stored picture: illumination, scatter, blur, sensor, tones, aperture, JPEG."""
+"""From the light of a fundus to a picture: aperture, illumination, scatter, exposure and white balance, blur."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from PIL import Image as Picture
 from scipy import ndimage
 
 from equipoise.engines.imaging.simulate_fundus import optics
 from equipoise.engines.imaging.simulate_fundus.cameras import CAMERAS, Camera, Exposure
+from equipoise.engines.imaging.simulate_fundus.development import developed, finished, grain_of
 from equipoise.engines.parts.appearance import blur
 from equipoise.engines.parts.retina import Field
 
@@ -45,17 +44,14 @@ class Aperture:
 
 def aperture_of(shape: tuple[int, int], field: Field, camera: Camera, tab_angle: float) -> Aperture:
     """Return a camera's aperture: a circle, cut off above and below, with a tab on its edge."""
-    i, j = (
-        np.arange(shape[0], dtype=np.float32)[:, None] - np.float32(field.x),
-        np.arange(shape[1], dtype=np.float32)[None] - np.float32(field.y),
-    )
-    outside = np.hypot(i, j) - np.float32(field.radius + 0.5)
-    if camera.flat < 1:
-        outside = np.maximum(outside, np.abs(j) - np.float32(camera.flat * field.radius))
-    if camera.tab:
-        x, y = (1.0 * field.radius * f(tab_angle) for f in (np.cos, np.sin))
-        outside = np.minimum(outside, np.hypot(i - np.float32(x), j - np.float32(y)) - np.float32(0.045 * field.radius))
-    return Aperture(np.clip(0.5 - outside / np.float32(EDGE_PX), 0, 1), field)
+    x, y = (np.float32(field.radius * f(tab_angle)) for f in (np.cos, np.sin))
+    tab = np.float32(0.045 * field.radius if camera.tab else -1e9)
+    flat = np.float32(camera.flat * field.radius if camera.flat < 1 else 1e9)
+    i = np.arange(shape[0], dtype=np.float32) - np.float32(field.x)
+    j = np.arange(shape[1], dtype=np.float32) - np.float32(field.y)
+    share = np.empty(shape, np.float32)
+    _open(i, j, np.float32(field.radius + 0.5), flat, (x, y, tab), np.float32(1 / EDGE_PX), share)
+    return Aperture(share, field)
 
 
 def exposed(
@@ -81,26 +77,13 @@ def exposed(
     sigma = exposure.blur_um / um_per_px
     chromatic = (1.1, 1.0, 1.2) if len(light) == 3 else (1.0,)  # the eye is not corrected for colour
     gain = gains(camera, exposure, len(light)) * automatic(camera, light, aperture)
-    signal = np.empty_like(linear)
-    for k, factor in enumerate(chromatic):
-        signal[k] = blur(linear[k][None, :, :, None], (factor * sigma, factor * sigma, 0.0))[0, :, :, 0]
-    grain = rng.standard_normal(signal.shape, np.float32)
-    if camera.mosaic and len(light) == 3:
-        grain = _interpolated(grain)
-    _sense(signal, grain, np.float32(exposure.photons), gain.astype(np.float32))
-    return finished(toned(signal, exposure.gamma), exposure, aperture, camera.black, rng)
-
-
-def finished(
-    grey: np.ndarray, exposure: Exposure, aperture: Aperture, black: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Return grey values sharpened, cut out by the aperture, and compressed, uint8; the given ones may change."""
-    if exposure.sharpening > 0.01:
-        soft = blur(grey[..., None], (1.2, 1.2, 0))[..., 0]
-        grey = grey + np.float32(exposure.sharpening) * (grey - soft)
-    cut = np.ascontiguousarray(grey, np.float32)
-    _cut_out(cut, aperture.open, rng.standard_normal(grey.shape[1:], np.float32), np.float32(black))
-    return compressed(cut, exposure.quality)
+    grain = grain_of(linear.shape, camera.mosaic, rng)
+    blurred = [
+        blur(colour[None, :, :, None], (factor * sigma, factor * sigma, 0.0))[0, :, :, 0]
+        for colour, factor in zip(linear, chromatic, strict=True)
+    ]
+    developed(blurred, grain, exposure.photons, gain, exposure.gamma, linear)
+    return finished(linear, exposure.sharpening, aperture.open, camera.black, exposure.quality, rng)
 
 
 def illumination(exposure: Exposure, aperture: Aperture, shape: tuple[int, ...], step: int = 1) -> np.ndarray:
@@ -167,29 +150,6 @@ def automatic(camera: Camera, light: np.ndarray, aperture: Aperture) -> np.ndarr
     return np.asarray(((usual if len(mean) == 3 else usual[1:2]) / mean) ** AUTOMATIC, np.float32)
 
 
-def toned(signal: np.ndarray, gamma: float) -> np.ndarray:
-    """Return grey values 0 to 255 of linear ones 0 to 1, with a soft shoulder near white."""
-    out = np.empty_like(signal)
-    # Above 0.8 a film-like shoulder, so that a bright disc keeps some drawing.
-    nodes = np.linspace(0, 2, 2049)
-    bent = np.where(nodes < 0.8, nodes, 0.8 + 0.2 * (1 - np.exp(-(nodes - 0.8) / 0.2)))
-    _tone(signal, (255 * bent ** (1 / gamma)).astype(np.float32), out)
-    return out
-
-
-def compressed(grey: np.ndarray, quality: int) -> np.ndarray:
-    """Return grey values after JPEG; above 100 they are only rounded."""
-    pixels = np.rint(grey).astype(np.uint8)
-    if quality > 100:
-        return np.asarray(pixels)
-    stored = io.BytesIO()
-    array = np.ascontiguousarray(pixels.transpose(2, 1, 0) if len(pixels) == 3 else pixels[0].T)
-    Picture.fromarray(array).save(stored, "jpeg", quality=quality, subsampling=2 if quality < 90 else 0)
-    with Picture.open(io.BytesIO(stored.getvalue())) as read:
-        back = np.asarray(read)
-    return np.ascontiguousarray(back.transpose(2, 1, 0) if back.ndim == 3 else back.T[None])
-
-
 def _about(field: Field, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return places in radii from the field's centre, float32 ``(I, 1)`` and ``(1, J)``."""
     x = (np.arange(shape[0], dtype=np.float32) - np.float32(field.x)) / np.float32(field.radius)
@@ -197,11 +157,14 @@ def _about(field: Field, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray
     return x[:, None], y[None]
 
 
-def _interpolated(grain: np.ndarray) -> np.ndarray:
-    """Return noise as a mosaic's colours have it after interpolation: coarser in red and blue, its variance smaller."""
-    soft = blur(grain[..., None], (0.55, 0.55, 0))[..., 0]
-    soft[::2] = blur(grain[::2, ..., None], (0.8, 0.8, 0))[..., 0]
-    return soft
+@njit(cache=True, nogil=True, fastmath=True)
+def _open(x, y, radius, flat, tab, sharp, share):  # type: ignore[no-untyped-def]
+    for i in range(len(x)):
+        for j in range(len(y)):
+            outside = max(np.sqrt(x[i] * x[i] + y[j] * y[j]) - radius, abs(y[j]) - flat)
+            u, v = x[i] - tab[0], y[j] - tab[1]
+            outside = min(outside, np.sqrt(u * u + v * v) - tab[2])
+            share[i, j] = min(max(np.float32(0.5) - outside * sharp, np.float32(0.0)), np.float32(1.0))
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -222,39 +185,4 @@ def _spread(light, kept, added, out):  # type: ignore[no-untyped-def]
                     out[k, i, j] = light[k, i, j] * (m0 + g * (m1 - m0)) + p0 + g * (p1 - p0)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _sense(signal, grain, photons, gain):  # type: ignore[no-untyped-def]
-    """Amplify and add photon and read noise in place; a colour that is amplified more had fewer electrons."""
-    read = np.float32(9.0)
-    for k in range(signal.shape[0]):
-        per = photons * gain.min() / gain[k]
-        for i in range(signal.shape[1]):
-            for j in range(signal.shape[2]):
-                s = max(signal[k, i, j] * gain[k], np.float32(0.0))
-                signal[k, i, j] = s + grain[k, i, j] * np.sqrt(s * per + read * read) / per
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _cut_out(grey, open_, dark, black):  # type: ignore[no-untyped-def]
-    """Blend a picture into the dark around it, in place, and keep it between black and white."""
-    for k in range(grey.shape[0]):
-        for i in range(grey.shape[1]):
-            for j in range(grey.shape[2]):
-                under = black + np.float32(0.5) * dark[i, j]
-                value = under + open_[i, j] * (grey[k, i, j] - under)
-                grey[k, i, j] = min(max(value, np.float32(0.0)), np.float32(255.0))
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _tone(signal, table, out):  # type: ignore[no-untyped-def]
-    last = len(table) - 1
-    for k in range(signal.shape[0]):
-        for i in range(signal.shape[1]):
-            for j in range(signal.shape[2]):
-                u = min(max(signal[k, i, j], np.float32(0.0)), np.float32(1.9999)) * np.float32(last / 2)
-                a = int(u)
-                f = u - a
-                out[k, i, j] = table[a] * (1 - f) + table[a + 1] * f
-
-
-__all__ = ["Aperture", "aperture_of", "compressed", "exposed", "finished", "illumination", "scattered", "toned"]
+__all__ = ["Aperture", "aperture_of", "exposed", "illumination", "scattered"]

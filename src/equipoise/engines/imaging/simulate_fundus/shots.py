@@ -14,7 +14,7 @@ from scipy import ndimage
 from equipoise.core import Case
 from equipoise.engines.parts.appearance import blur, correlated_noise
 from equipoise.engines.parts.retina import Field
-from equipoise.engines.parts.retina_photograph import field_of, mean_where, measure_disc, seen_in, vessels_of
+from equipoise.engines.parts.retina_photograph import Photograph, mean_where
 
 GAMMA = 2.2
 DEGREE = 4
@@ -77,39 +77,42 @@ class Shot:
     right: bool
 
 
-def shot_of(case: Case, colours: np.ndarray, ruler: np.ndarray) -> Shot:
-    """Return what a case's photograph says: ``colours`` 0 to 1 ``(C, I, J)``, and the `noise_ruler`."""
-    seen = seen_in(colours)
-    field = field_of(seen)
-    vessels = vessels_of(case.labels.scheme.names, case.labels.masks()[..., 0])
+def shot_of(case: Case, shown: Photograph, ruler: np.ndarray) -> Shot:
+    """Return what a case's photograph says about its light, with the `noise_ruler`."""
+    seen, field, vessels = shown.seen, shown.field, shown.vessels
     labelled = case.labels.masks()[..., 0].any(axis=0)
-    x0, y0, radius = measure_disc(vessels, field, colours)
+    x0, y0, radius = shown.disc
     i, j = np.ogrid[: seen.shape[0], : seen.shape[1]]
     from_disc = np.hypot(i - x0, j - y0)
     inner = ndimage.binary_erosion(seen, iterations=max(2, round(0.03 * field.radius)), border_value=1)
     tissue = inner & ~ndimage.binary_dilation(labelled, iterations=2) & (from_disc > 1.5 * radius)
     if tissue.sum() < 100:
         tissue = inner if inner.sum() >= 100 else seen
-    log = to_linear(colours)
+    log = to_linear(shown.colours)
     x, y = (i - field.x) / field.radius, (j - field.y) / field.radius
     smooth = _fitted(log, tissue, np.broadcast_to(x, seen.shape), np.broadcast_to(y, seen.shape))
     rest = log - smooth_part(smooth, x[:, 0].astype(np.float32), y[0].astype(np.float32))
     calm = blur(rest[..., None], (1.2, 1.2, 0))[..., 0]
     head = inner & (from_disc < 0.75 * radius) & ~labelled
-    beside = tissue & (from_disc < 3 * radius)
-    disc = np.full(len(log), np.nan)
-    if head.sum() > 20 and beside.sum() > 20 and vessels.any():
-        disc = calm[:, head].mean(axis=1)
-        disc[0] = max(disc[0], RED_OVER_GREEN * disc[min(1, len(disc) - 1)])
+    disc = _disc_contrast(calm, head, tissue & (from_disc < 3 * radius), vessels)
     off_disc = vessels & inner & (from_disc > 1.5 * radius)
     contrast = vessel_contrast(rest, off_disc, AROUND * field.radius)
-    noise, grain, fine = _noise(255 * colours, tissue, ruler)
+    noise, grain, fine = _noise(255 * shown.colours, tissue, ruler)
     outside = ~ndimage.binary_dilation(seen, iterations=4)
-    black = 255 * colours[:, outside].mean(axis=1) if outside.any() else np.zeros(len(log))
+    black = 255 * shown.colours[:, outside].mean(axis=1) if outside.any() else np.zeros(len(log))
     return Shot(
         field, seen, black.astype(np.float32), smooth, calm[:, tissue].std(axis=1), contrast, disc,
         _blur(rest[min(1, len(rest) - 1)], vessels & inner, inner), noise, grain, fine, x0 > field.x,
     )  # fmt: skip
+
+
+def _disc_contrast(calm: np.ndarray, head: np.ndarray, beside: np.ndarray, vessels: np.ndarray) -> np.ndarray:
+    """Return the mean rest on the disc, ``(C,)``; NaN where nothing tells where it is."""
+    if head.sum() <= 20 or beside.sum() <= 20 or not vessels.any():
+        return np.full(len(calm), np.nan)
+    disc = calm[:, head].mean(axis=1)
+    disc[0] = max(disc[0], RED_OVER_GREEN * disc[min(1, len(disc) - 1)])
+    return np.asarray(disc)
 
 
 def to_linear(grey: np.ndarray) -> np.ndarray:

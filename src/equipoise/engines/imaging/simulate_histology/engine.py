@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from equipoise.core import Case, Image, LabelMap
-from equipoise.core.registry import make, require_types
 from equipoise.engines.imaging.simulate_histology.exposure import expose, transmitted
 from equipoise.engines.imaging.simulate_histology.folds import folded, out_of_focus
 from equipoise.engines.imaging.simulate_histology.learned import Learned, learn_from, nuclear_mask
-from equipoise.engines.imaging.simulate_histology.looks import Looks, table_of
-from equipoise.engines.imaging.simulate_histology.painting import paint
+from equipoise.engines.imaging.simulate_histology.looks import Looks
 from equipoise.engines.imaging.simulate_histology.scanners import PROFILES, Acquisition, Settings
+from equipoise.engines.imaging.simulate_histology.section import Section, innermost
 from equipoise.engines.imaging.simulate_histology.stains import LABORATORIES
-from equipoise.engines.imaging.simulate_histology.surroundings import scene_of
-from equipoise.engines.parts.appearance import correlated_noise
+from equipoise.engines.parts.appearance import blur
+from equipoise.engines.parts.drawn_over import divided
 from equipoise.engines.parts.legal import (
-    require_anatomy,
     require_grid,
-    require_known,
-    require_limits,
     require_one_of,
+    require_simulator,
     require_within,
 )
 from equipoise.engines.parts.nuclear_shapes import size_of_pixel
 from equipoise.engines.parts.placement import Placement
-from equipoise.engines.parts.rendering import Rendered, fitted_on, render_cases
-from equipoise.engines.parts.tissue_scene import MEANINGS, Meaning, SceneVoxels, known_as, smooth_noise
+from equipoise.engines.parts.rendering import Rendered, Simulator
+from equipoise.engines.parts.tissue_scene import SceneVoxels, smooth_noise
 from equipoise.errors import PlanError
 
 SPACING_MM = (0.00005, 0.01)
@@ -65,7 +62,7 @@ _NUMBERS = (
 
 
 @dataclass(frozen=True)
-class SimulateHistology:
+class SimulateHistology(Simulator):
     """H&E pictures: stain in chromatin, cytoplasm and collagen, absorption by Beer-Lambert, optics, sensor, JPEG.
 
     Known structures are those of `MEANINGS` (nuclei by kind, epithelium, lumen, stroma, gland, red cell). Around
@@ -160,13 +157,9 @@ class SimulateHistology:
     _anatomy: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        require_anatomy(self.anatomy)
-        require_types(self)
-        if self.scanner is not None:
-            require_one_of("scanner", self.scanner, PROFILES)
+        require_simulator(self, PROFILES, _RANGES, _NUMBERS)
         if self.laboratory is not None:
             require_one_of("laboratory", self.laboratory, LABORATORIES)
-        require_limits(self, _RANGES, _NUMBERS)
         for name, given in self.stains.items():
             if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
                 raise PlanError(
@@ -175,39 +168,11 @@ class SimulateHistology:
             for stain, amount in zip(("haematoxylin", "eosin"), given, strict=True):
                 require_within(f"stains.{name}, {stain}", amount, 0.0, 5.0, "optical density of a 4 µm section")
 
-    @property
-    def parents(self) -> frozenset[str]:
-        """The patients that it was fitted on, by the imaging or by the anatomy."""
-        return fitted_on(self._learned, self._anatomy)
-
-    def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> SimulateHistology:
-        """Return an engine with the stains of the training pictures if ``learn`` is on, and whose anatomy may learn.
-
-        Raises
-        ------
-        DataError
-            If there is no case, a picture is not one of 8-bit colours, or the anatomy cannot learn from the label maps.
-        """
-        pictures, shapes = rng.spawn(2)  # what one half learns does not shift the other's draws
+    def learned_from(self, cases: Sequence[Case], rng: np.random.Generator) -> Learned:
+        """Return stains, glass, sharpness and tissue of the training pictures; `DataError` if one is not in colours."""
         for case in cases:
             self._require(case.labels)
-        learned = learn_from(cases, self._painted, pictures) if self.learn else None
-        return replace(self, _learned=learned, _anatomy=make("anatomies", self.anatomy).fit(cases, shapes))
-
-    def sample(self, n: int, rng: np.random.Generator, labels: Sequence[LabelMap] | None = None) -> Iterator[Case]:
-        """Return an iterator of ``n`` cases: of the given label maps in turn, or of maps that the anatomy draws.
-
-        Raises
-        ------
-        LabelError
-            If a label is not known, not stated, and not learned.
-        DataError
-            If ``labels`` is empty.
-        GeometryMismatchError
-            If a map has more than one slice, or pixels of an impossible size.
-        """
-        anatomy = self._anatomy or make("anatomies", self.anatomy)
-        return render_cases(self, n, rng, labels, anatomy, fitted_on(self._learned), self.render)
+        return learn_from(cases, self._section.painted, rng)
 
     def render(self, labels: LabelMap, placement: Placement | None, rng: np.random.Generator) -> Rendered:
         """Return the picture of one label map, 8-bit colours, on its grid.
@@ -252,47 +217,28 @@ class SimulateHistology:
     ) -> tuple[np.ndarray, Acquisition]:
         """Return concentrations, float32, shape ``(3, I, J, 1)``, and the acquisition that shows them."""
         learned = self._learned
-        if learned is not None and learned.tissue.scheme_names == labels.scheme.names:
-            if not isinstance(labels.voxels, SceneVoxels):
-                slide, drawn = learned.scene(labels, placement, self.texture, rng)
-                # The pictures' own blur, fringes and noise are part of the tissue that was learned from them.
-                clean = replace(
-                    slide.acquisition(acquisition, um), blur_um=(0.0, 0.0, 0.0), chromatic_um=0.0, noise=0.0
-                )
-                return drawn, clean
+        if learned is None or not set(learned.tissue.scheme_names) <= set(labels.scheme.names):
+            return self._section.painted(labels, rng), acquisition
+        if isinstance(innermost(labels).voxels, SceneVoxels):
             slide = learned.slide(None, rng)
-            painted = slide.matched(self._painted(labels, rng), nuclear_mask(labels))
+            painted = self._section.painted(labels, rng, lambda c, under: slide.matched(c, nuclear_mask(under)))
             return slide.red_cells(painted), slide.acquisition(acquisition, um)
-        return self._painted(labels, rng), acquisition
+        known, besides = divided(labels, learned.tissue.scheme_names)
+        slide, drawn = learned.scene(known, placement, self.texture, rng)
+        if besides.any():
+            paint = lambda piece: slide.red_cells(self._section.painted(piece, rng))  # noqa: E731
+            fresh = self._section.over(drawn, labels, besides, paint)
+            drawn = drawn + blur(besides[None].astype(np.float32), (slide.blur_px, slide.blur_px, 0.0)) * (
+                fresh - drawn
+            )
+        # The pictures' own blur, fringes and noise are part of the tissue that was learned from them.
+        clean = replace(slide.acquisition(acquisition, um), blur_um=(0.0, 0.0, 0.0), chromatic_um=0.0, noise=0.0)
+        return drawn, clean
 
-    def _painted(self, labels: LabelMap, rng: np.random.Generator) -> np.ndarray:
-        """Return concentrations by the tables, float32, shape ``(3, I, J, 1)``."""
-        meanings = [self._meaning(name) for name in labels.scheme.names]
-        known = [n for n, m in zip(labels.scheme.names, meanings, strict=True) if m is not None]
-        require_known(self.kind, labels, [*MEANINGS, *self.stains, *known], "stains")
-        um = size_of_pixel(labels, self.um_per_px)
-        looking, scening, painting, stating = rng.spawn(4)
+    @property
+    def _section(self) -> Section:
         looks = Looks(**{name: getattr(self, name) for name in Looks.__dataclass_fields__})
-        look = looks.draw(looking)
-        scene = scene_of(labels, meanings, um, scening)
-        stated = {
-            body: self.stains[name]
-            for name, meaning in zip(labels.scheme.names, meanings, strict=True)
-            if meaning is not None and name in self.stains
-            for body in meaning.bodies
-        }
-        painted = paint(scene, look, table_of(scene.kind, look, stated, looking), um, painting)[..., None]
-        for name, meaning in zip(labels.scheme.names, meanings, strict=True):
-            if name in self.stains and (meaning is None or not meaning.bodies):
-                where = labels.mask(name)
-                grain = np.exp(0.2 * correlated_noise((1, *labels.geometry.shape), (0.5 / um, 0.5 / um, 0), stating)[0])
-                for stain, factor in enumerate((look.haematoxylin, look.eosin)):
-                    painted[stain][where] = np.float32(factor * self.stains[name][stain]) * grain[where]
-        return painted
-
-    def _meaning(self, name: str) -> Meaning | None:
-        known = known_as(name)
-        return None if known is None else MEANINGS[known]
+        return Section(looks, self.stains, self.um_per_px)
 
 
 __all__ = ["SimulateHistology"]

@@ -26,6 +26,9 @@ LEVELS = 65
 CLASSES = (12, 4)
 """Sub-labels of what nobody labelled, and of each label."""
 
+DEPTHS_PX = (1, 3)
+"""Distances from a sub-label's border between which its grain is learned apart: the middle of a lumen is clear."""
+
 IN_PLANE = np.ones((3, 3, 1), bool)
 """Neighbours of a pixel."""
 
@@ -193,7 +196,7 @@ def learn_from(cases: Sequence[Case], sharp: Sharp, rng: np.random.Generator) ->
         for case, c, u, stream in zip(chosen, colours, unmixed, streams, strict=True)
     }
     found = {case.id: _calm(u.concentrations) for case, u in zip(chosen, unmixed, strict=True)}
-    tissue = TissueModel.fit(chosen, lambda case: found[case.id], rng, *CLASSES, smooth=0.8)
+    tissue = TissueModel.fit(chosen, lambda case: found[case.id], rng, *CLASSES, smooth=0.8, depths=DEPTHS_PX)
     return Learned(slides, tissue, patients_of(chosen))
 
 

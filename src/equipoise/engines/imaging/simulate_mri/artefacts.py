@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from equipoise.engines.imaging.simulate_mri.kspace import Pose, Sampling
+from equipoise.engines.imaging.simulate_mri.kspace import Sampling
+from equipoise.engines.imaging.simulate_mri.motion import Pose
 from equipoise.engines.imaging.simulate_mri.scanners import Acquisition
 
 MOST_MOVES = 4

@@ -28,6 +28,7 @@ from equipoise.engines.imaging.simulate_mri.scanners import (
 )
 from equipoise.engines.imaging.simulate_mri.scene import enclosed
 from equipoise.engines.imaging.simulate_mri.tissues import TISSUES, require_tissues, tissues_at
+from equipoise.engines.parts.device import require_device
 from equipoise.engines.parts.legal import (
     require_anatomy,
     require_grid,
@@ -102,6 +103,10 @@ class SimulateMRI:
         Where label maps come from if none are given.
     classes, inner
         Sub-labels of unlabelled tissue and of each label, when learning.
+    device
+        Where ``"random"`` contrasts are computed: ``"cpu"``, or ``"cuda"``, ``"cuda:0"`` … through torch, with the same
+        random numbers (see `randomised_on_device` for how closely the pictures agree). ``"physics"`` is always computed
+        on the CPU.
     learn
         Whether `fit` learns from the training images, whose patients then become parents.
 
@@ -150,6 +155,7 @@ class SimulateMRI:
     anatomy: dict[str, Any] | str = "head"
     classes: int = 12
     inner: int = 4
+    device: str = "cpu"
     learn: bool = True
     _learned: Learned | None = field(default=None, repr=False, compare=False)
     _anatomy: Any = field(default=None, repr=False, compare=False)
@@ -163,6 +169,7 @@ class SimulateMRI:
         if not self.protocols:
             raise PlanError(f"protocols must name at least one of {', '.join(PROTOCOLS)}")
         require_limits(self, RANGES, NUMBERS)
+        require_device(self.kind, self.device)
         for protocol in self.protocols:
             require_one_of("protocols", protocol, PROTOCOLS)
             require_possible(protocol, self._stated)
@@ -202,6 +209,8 @@ class SimulateMRI:
             If ``labels`` is empty.
         GeometryMismatchError
             If the size of a voxel is not possible.
+        EngineError
+            If there is no such ``device``.
         """
         anatomy = self._anatomy or make("anatomies", self.anatomy)
         render = partial(self._render, own=labels is None)
@@ -285,7 +294,7 @@ class SimulateMRI:
     ) -> Rendered:
         spacing = self._spacing(labels)
         look = draw_look(labels.geometry.shape, spacing, self.bias, self.warp if own else 0.0, scene)
-        image, truth = shown_through(labels, sublabels, look, spacing, scene, scan)
+        image, truth = shown_through(labels, sublabels, look, spacing, scene, scan, self.device)
         attributes: dict[str, str | float] = {
             "contrast": "random",
             "gamma": look.gamma,

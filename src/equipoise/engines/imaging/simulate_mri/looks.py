@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from equipoise.core import LabelMap
 from equipoise.engines.imaging.simulate_mri.fields import draw_bias, within_view
 from equipoise.engines.imaging.simulate_mri.randomised import Look, random_contrast
+from equipoise.engines.imaging.simulate_mri.randomised_on_device import random_contrast_on
 from equipoise.engines.imaging.simulate_mri.scene import enclosed, filled
 from equipoise.engines.parts.tissue_model import regions_of
 from equipoise.engines.parts.warp import SAFE_2D, SAFE_3D, node_counts
@@ -125,6 +127,7 @@ def shown_through(
     spacing: Sequence[float],
     scene: np.random.Generator,
     scan: np.random.Generator,
+    device: str = "cpu",
 ) -> tuple[np.ndarray, LabelMap]:
     """Return the picture, float32 ``(I, J, K)``, and the label map as it shows it.
 
@@ -135,6 +138,8 @@ def shown_through(
         unless the map names the body's outside.
     look
         Without grey values.
+    device
+        That the voxels are computed on; ``"cpu"`` needs no torch.
     """
     shape = labels.geometry.shape
     moves = look.nodes is not None
@@ -153,7 +158,8 @@ def shown_through(
     elif enclosed(labels):
         mean[0], sd[0] = scene.uniform(0.0, 0.05), scene.uniform(0.0, 0.02)
     of = np.minimum(combination[: int(codes.max()) + 1], kinds - 1)
-    image, seen = random_contrast(codes, shape, replace(look, mean=mean[of], sd=sd[of]), scan)
+    paint = random_contrast if device == "cpu" else partial(random_contrast_on, device)
+    image, seen = paint(codes, shape, replace(look, mean=mean[of], sd=sd[of]), scan)
     if not moves or channels is None:
         return image, labels
     return image, LabelMap.on(labels.geometry, np.ascontiguousarray(channels[:, seen]), labels.scheme)

@@ -27,8 +27,8 @@ CURVE = 1024
 
 # 65,536 equally likely quantiles of the standard normal law, up to 4.3 SD: one 16-bit random number each, four times
 # as fast as exact draws, and grey values cannot tell.
-_QUANTILES = special.ndtri((np.arange(65536) + 0.5) / 65536).astype(np.float32)
-_QUANTILES /= _QUANTILES.std()
+QUANTILES = special.ndtri((np.arange(65536) + 0.5) / 65536).astype(np.float32)
+QUANTILES /= QUANTILES.std()
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,30 +90,25 @@ def random_contrast(
     tuple
         float32 from 0 to about 1, and uint8, both of that shape.
     """
-    elastic = look.nodes is not None
-    nodes = look.nodes if look.nodes is not None else np.zeros((3, 4, 4, 4), np.float32)
-    if nodes.shape[3] == 1:  # a 2-D picture: the same displacement on either side of its plane, none across it
-        nodes = nodes.repeat(4, axis=3) * np.array([1, 1, 0], np.float32)[:, None, None, None]
     image, seen = np.empty(shape, np.float32), np.empty(shape, np.uint8)
-    curve = (np.linspace(0, 1, CURVE) ** look.gamma).astype(np.float32)
     axes = tuple(((2 * np.arange(n) - (n - 1)) / max(n - 1, 1)) for n in shape)
     powers = np.stack([axes[2] ** r for r in range(look.bias.shape[2])])
     _paint(
         np.ascontiguousarray(labels, np.uint8),
         np.asarray(look.matrix, np.float64),
         np.asarray(look.offset, np.float64),
-        np.ascontiguousarray(nodes, np.float32),
+        np.ascontiguousarray(control_nodes(look), np.float32),
         np.asarray(look.step, np.float64),
-        elastic,
+        look.nodes is not None,
         np.asarray(look.mean, np.float32),
         np.asarray(look.sd, np.float32),
         rng.integers(0, 65536, shape, np.uint16),
-        _QUANTILES,
+        QUANTILES,
         axes[0],
         axes[1],
         powers,
         np.asarray(look.bias, np.float64),
-        curve,
+        gamma_curve(look.gamma),
         image,
         seen,
     )
@@ -123,8 +118,22 @@ def random_contrast(
     if max(look.coarse) > 1:
         image = coarsen(image, look.coarse)
     if look.noise > 0:
-        _add_noise(image[0], np.float32(look.noise), rng.integers(0, 65536, shape, np.uint16), _QUANTILES)
+        _add_noise(image[0], np.float32(look.noise), rng.integers(0, 65536, shape, np.uint16), QUANTILES)
     return image[0], seen
+
+
+def control_nodes(look: Look) -> np.ndarray:
+    """Return the displacement of control nodes in 3-D; in a 2-D picture the same on either side, and none across it."""
+    if look.nodes is None:
+        return np.zeros((3, 4, 4, 4), np.float32)
+    if look.nodes.shape[3] > 1:
+        return look.nodes
+    return look.nodes.repeat(4, axis=3) * np.array([1, 1, 0], np.float32)[:, None, None, None]
+
+
+def gamma_curve(gamma: float) -> np.ndarray:
+    """Return grey values after the gamma curve at `CURVE` even points of 0 to 1, float32."""
+    return np.asarray(np.linspace(0, 1, CURVE) ** gamma, np.float32)
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -243,4 +252,4 @@ def _add_noise(image, sd, uniform, quantiles):  # type: ignore[no-untyped-def]
                 image[i, j, k] = abs(image[i, j, k] + sd * quantiles[uniform[i, j, k]])
 
 
-__all__ = ["Look", "random_contrast"]
+__all__ = ["QUANTILES", "Look", "control_nodes", "gamma_curve", "random_contrast"]

@@ -8,17 +8,25 @@ grows linearly with the field (susceptibility). Proton densities are relative to
 References
 ----------
 [1] Wright PJ, Mougin OE, Totman JJ, et al. Water proton T1 measurements in brain tissue at 7, 3, and 1.5T. MAGMA
-2008;21:121. (T1 of cortex, white matter, caudate, putamen)
+2008;21:121. doi:10.1007/s10334-008-0104-8 (T1 of cortex, white matter, caudate, putamen)
 [2] Rooney WD, Johnson G, Li X, et al. Magnetic field and tissue dependencies of human brain longitudinal 1H2O
 relaxation in vivo. MRM 2007;57:308. doi:10.1002/mrm.21122 (thalamus, pallidum, CSF, blood, power laws)
 [3] Peters AM, Brookes MJ, Hoogenraad FG, et al. T2* measurements in human brain at 1.5, 3 and 7 T. Magn Reson Imaging
 2007;25:748. doi:10.1016/j.mri.2007.02.014
 [4] Stanisz GJ, Odrobina EE, Pun J, et al. T1, T2 relaxation and magnetization transfer in tissue at 3T. MRM
-2005;54:507. doi:10.1002/mrm.20605 (T2 of brain; muscle, heart, kidney, blood)
+2005;54:507. doi:10.1002/mrm.20605 (T2 of brain; blood, muscle, heart)
 [5] de Bazelaire CM, Duhamel GD, Rofsky NM, Alsop DC. MR imaging relaxation times of abdominal and pelvic tissues
 measured in vivo at 3.0 T. Radiology 2004;230:652. doi:10.1148/radiol.2303021331
 [6] Collins DL, Zijdenbos AP, Kollokian V, et al. Design and construction of a realistic digital brain phantom. IEEE TMI
-1998;17:463. doi:10.1109/42.712135 (proton densities, skin, bone)
+1998;17:463. doi:10.1109/42.712135 (skin, with muscle, at 1.5 T)
+[7] Cox EF, Gowland PA. Simultaneous quantification of T2 and T'2 using a combined gradient echo-spin echo sequence at
+ultrahigh field. MRM 2010;64:1440. doi:10.1002/mrm.22522 (T2 at 1.5, 3 and 7 T: 80 to 87, 68 to 76 and 46 to 47 ms)
+[8] Yacoub E, Duong TQ, Van De Moortele PF, et al. Spin-echo fMRI in humans using high spatial resolutions and high
+magnetic fields. MRM 2003;49:655. (T2 at 7 T)
+[9] Whittall KP, MacKay AL, Graeb DA, et al. In vivo measurement of T2 distributions and water contents in normal human
+brain. MRM 1997;37:34. (proton densities of grey and white matter)
+[10] Reichert IL, Robson MD, Gatehouse PD, et al. Magnetic resonance imaging of cortical bone with ultrashort TE pulse
+sequences. Magn Reson Imaging 2005;23:611.
 """
 
 from __future__ import annotations
@@ -174,11 +182,12 @@ TISSUES: Mapping[str, Tissue] = {
     "haemorrhage": Tissue(_t(700, 850, 1000), _t(60, 45, 25), 25.0, 0.78, 0.2),
     "lesion": Tissue(_t(1200, 1550, 1900), _t(130, 125, 80), 1.8, 0.84, 0.2),
 }
-"""By the name of the label. Cortex, white matter, caudate and putamen T1 [1]; thalamus, pallidum and CSF T1 [2];
-R2' from the T2* of [3]; T2 of brain, blood, muscle and heart [4]; abdomen, marrow and fat [5]; densities, skin and bone
-[6]. Amygdala, hippocampus, cerebellum and brainstem are the cortex' and white matter's times moved by the differences
-between their regions in [1, 2]. Lesions are wide ranges about clinical descriptions (long T1 and T2; short T2* of
-blood), which no single study measured."""
+"""By the name of the label. Cortex, white matter, caudate and putamen T1 [1]; CSF T1 and the order of thalamus and
+pallidum between white matter and putamen [2]; R2' from the T2* of [3]; T2 of grey and white matter to 3 T, of blood,
+muscle and heart [4], at 7 T [8], all within 15 ms of the shorter ones in vivo [7]; abdomen, marrow and fat [5];
+densities of grey and white matter [9]; skin at 1.5 T [6]; bone [10]. Amygdala, hippocampus, cerebellum and brainstem
+have the cortex' and white matter's times, moved by a few per cent. Lesions are wide ranges about clinical descriptions
+(long T1 and T2; short T2* of blood), which no single study measured; so are the other densities."""
 
 OUTER = ("scalp", "skin", "body", "subcutaneous fat")
 """Labels that enclose a body: where a map names one, what nobody labelled is air."""

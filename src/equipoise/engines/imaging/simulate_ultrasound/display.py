@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 SLIDERS = 8
 """Of a scanner's time-gain compensation."""
@@ -31,27 +30,21 @@ def compress(amplitude: np.ndarray, gain_db: np.ndarray, dynamic_range_db: float
     gamma
         Of the grey map; 1 is linear in dB.
     """
-    out = np.empty_like(amplitude)
-    _compress(amplitude, np.asarray(gain_db, np.float32), np.float32(1 / dynamic_range_db), np.float32(gamma), out)
-    return out
+    # NumPy's logarithm of float32 runs on vectors; a compiled loop would call it for one number at a time.
+    level = np.log(amplitude + np.float32(1e-12))
+    level *= np.float32(20 / np.log(10.0) / dynamic_range_db)
+    level += (np.asarray(gain_db) / dynamic_range_db).astype(np.float32)[:, None]
+    np.clip(level, 0, 1, out=level)
+    if gamma != 1:
+        level **= np.float32(gamma)
+    level *= np.float32(255)
+    return level
 
 
 def decompress(grey: np.ndarray, dynamic_range_db: float, gamma: float) -> np.ndarray:
     """Return the level above black in dB of grey values, the inverse of `compress`; black is 0 dB."""
     level: np.ndarray = dynamic_range_db * (np.clip(grey, 0, 255) / np.float32(255)) ** np.float32(1 / gamma)
     return level.astype(np.float32)
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _compress(amplitude, gain_db, per_range, gamma, out):  # type: ignore[no-untyped-def]
-    tiny, db = np.float32(1e-12), np.float32(20 / np.log(10.0))
-    for k in range(out.shape[0]):
-        for b in range(out.shape[1]):
-            level = (db * np.log(amplitude[k, b] + tiny) + gain_db[k]) * per_range
-            level = min(max(level, np.float32(0)), np.float32(1))
-            if gamma != 1 and level > 0:
-                level = level**gamma
-            out[k, b] = np.float32(255) * level
 
 
 __all__ = ["SLIDERS", "compress", "decompress", "gain_by_depth"]

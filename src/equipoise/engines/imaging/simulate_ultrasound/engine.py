@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from equipoise.core import Case, Image, LabelMap
-from equipoise.core.registry import make, require_types
-from equipoise.engines.imaging.simulate_ultrasound.bmode import (
-    BeamGrid,
-    beamformed,
-    displayed,
-    independent_fields,
-    speckled,
-    strengths_of,
-)
+from equipoise.engines.imaging.simulate_ultrasound.beams import BeamGrid
+from equipoise.engines.imaging.simulate_ultrasound.bmode import displayed, independent_fields, speckled, strengths_of
+from equipoise.engines.imaging.simulate_ultrasound.grain import LEARNED_RANGE_DB
 from equipoise.engines.imaging.simulate_ultrasound.learned import Learned, learn_from
-from equipoise.engines.imaging.simulate_ultrasound.likeness import LEARNED_RANGE_DB, alike, ignored, learned_scene
+from equipoise.engines.imaging.simulate_ultrasound.likeness import alike, ignored, learned_scene
 from equipoise.engines.imaging.simulate_ultrasound.limits import NUMBERS, RANGES, SPACING_MM, require_tissue
+from equipoise.engines.imaging.simulate_ultrasound.rf_picture import beamformed
 from equipoise.engines.imaging.simulate_ultrasound.scanners import PROFILES, Acquisition, Settings, suitable
 from equipoise.engines.imaging.simulate_ultrasound.speckle import FWHM
 from equipoise.engines.imaging.simulate_ultrasound.tissues import TISSUES, Scene, draw_scene, unknown_labels
-from equipoise.engines.parts.legal import (
-    require_anatomy,
-    require_grid,
-    require_known,
-    require_limits,
-    require_one_of,
-)
+from equipoise.engines.parts.legal import require_grid, require_known, require_one_of, require_simulator
 from equipoise.engines.parts.placement import Placement
-from equipoise.engines.parts.rendering import Rendered, fitted_on, render_cases
+from equipoise.engines.parts.rendering import Rendered, Simulator
 
 TIERS = ("convolution", "rf")
 
 
 @dataclass(frozen=True)
-class SimulateUltrasound:
+class SimulateUltrasound(Simulator):
     """B-mode pictures and stacks of frames: scatterers by echogenicity, pulse, beam, losses on the way, display.
 
     I is lateral and J depth; the probe touches the upper side of the picture. Slices along K are frames of one sweep.
@@ -154,47 +143,21 @@ class SimulateUltrasound:
     _anatomy: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        require_anatomy(self.anatomy)
-        require_types(self)
-        if self.scanner is not None:
-            require_one_of("scanner", self.scanner, PROFILES)
+        require_simulator(self, PROFILES, RANGES, NUMBERS)
         require_one_of("tier", self.tier, TIERS)
         require_one_of("background", self.background, TISSUES)
-        require_limits(self, RANGES, NUMBERS)
         for label, given in self.tissues.items():
             require_tissue(label, given)
 
-    @property
-    def parents(self) -> frozenset[str]:
-        """The patients that it was fitted on, by the imaging or by the anatomy."""
-        return fitted_on(self._learned, self._anatomy)
-
-    def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> SimulateUltrasound:
-        """Return an engine that shows what the training pictures show if ``learn`` is on, and whose anatomy may learn.
+    def learned_from(self, cases: Sequence[Case], rng: np.random.Generator) -> Learned:
+        """Return outlines, grain and echogenicity of B-mode pictures.
 
         Raises
         ------
         DataError
-            If there is no case, a picture has no 8-bit grey values, or the anatomy cannot learn from the label maps.
+            If there is no case, or a picture has no 8-bit grey values.
         """
-        pictures, shapes = rng.spawn(2)
-        learned = learn_from(cases, LEARNED_RANGE_DB, 1.0, pictures) if self.learn else None
-        return replace(self, _learned=learned, _anatomy=make("anatomies", self.anatomy).fit(cases, shapes))
-
-    def sample(self, n: int, rng: np.random.Generator, labels: Sequence[LabelMap] | None = None) -> Iterator[Case]:
-        """Return an iterator of ``n`` cases: of the given label maps in turn, or of maps that the anatomy draws.
-
-        Raises
-        ------
-        LabelError
-            If a label is in no table, not stated, and not learned.
-        DataError
-            If ``labels`` is empty.
-        GeometryMismatchError
-            If a voxel has an impossible size.
-        """
-        anatomy = self._anatomy or make("anatomies", self.anatomy)
-        return render_cases(self, n, rng, labels, anatomy, fitted_on(self._learned), self.render)
+        return learn_from(cases, LEARNED_RANGE_DB, 1.0, rng)
 
     def render(self, labels: LabelMap, placement: Placement | None, rng: np.random.Generator) -> Rendered:
         """Return the picture of one label map, 8 bit, on its grid.
@@ -264,9 +227,8 @@ class SimulateUltrasound:
                 envelopes = [beamformed(*given, rng) for _ in range(acquisition.looks)]
             else:
                 drawn = [independent_fields(acquisition, grid, rng) for _ in range(acquisition.looks)]
-                pairs = zip(drawn, fields or drawn, strict=True)
-                share = kept if k else 0.0
-                fields = [np.float32(np.sqrt(1 - share**2)) * new + np.float32(share) * old for new, old in pairs]
+                new, old = np.float32(np.sqrt(1 - kept**2)), np.float32(kept)
+                fields = [new * a + old * b for a, b in zip(drawn, fields, strict=True)] if fields else drawn
                 envelopes = [speckled(strengths, acquisition, grid, self.interface_db, f) for f in fields]
             out[:, :, k] = displayed(envelopes, strengths, acquisition, grid, rng)
         return out

@@ -19,63 +19,20 @@ from scipy import ndimage
 
 from equipoise.core import Case, LabelMap, patients_of
 from equipoise.engines.imaging.simulate_ultrasound.display import decompress
+from equipoise.engines.imaging.simulate_ultrasound.grain import Grain, grain_of
 from equipoise.engines.imaging.simulate_ultrasound.outline import Outline, frame_of, outline_of
 from equipoise.engines.parts.placement import Placement
 from equipoise.engines.parts.tissue_model import TissueModel
 from equipoise.errors import DataError
 
-LOOKS = 4
-"""Looks that are taken to be compounded in real pictures; what contrast they still have too much, the filter takes."""
-MEAN_DB = -1.39
-"""Mean level of speckle against its mean power, for the mean of four envelopes; of one look it is -2.51 dB."""
+MEAN_DB = -1.71
+"""Mean level of speckle against its mean power, for the mean of two envelopes; of one look it is -2.51 dB."""
 MOST_CASES = 48
 """Training pictures that are looked at; more would only take longer."""
-RULER_PX = (0.35, 0.5, 0.65, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
-"""Grains that are told apart, as the standard deviation of the point-spread function in pixels."""
-RULER_SIDE = 80
-HIGH_PASS_PX = 1.5
-"""Standard deviation of the mean that is taken off before the grain is measured: anatomy is coarser."""
 CLASSES = (8, 6)
 """Sub-labels of what nobody labelled, and of each label: a head holds skull, brain, fluid and bright lines."""
-LEAST_CONTRAST = 0.1
 NEARLY_BLACK_DB, BELOW_BLACK = 4.0, 1.0
 """Mean level under which the display has cut part of the speckle, and dB below it for every dB missing."""
-
-
-@dataclass(frozen=True)
-class Grain:
-    """Speckle of one training picture.
-
-    Parameters
-    ----------
-    across, along
-        Standard deviation of the point-spread function in pixels, along I and J.
-    contrast
-        Its standard deviation in dB over that of `LOOKS` looks of fully developed speckle.
-    """
-
-    across: float
-    along: float
-    contrast: float
-
-
-@dataclass(frozen=True, eq=False)
-class Ruler:
-    """What speckle of some grains shows.
-
-    Parameters
-    ----------
-    sizes
-        Standard deviations of the point-spread function along I and J in pixels, shape ``(N, 2)``.
-    kept
-        Correlation of neighbours along I and J, shape ``(N, 2)``.
-    spread
-        Standard deviation in dB, shape ``(N,)``.
-    """
-
-    sizes: np.ndarray
-    kept: np.ndarray
-    spread: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,9 +124,8 @@ def learn_from(cases: Sequence[Case], dynamic_range_db: float, gamma: float, rng
     pictures = [grey_of(case) for case in chosen]
     outlines = [outline_of(p[:, :, p.shape[2] // 2]) for p in pictures]
     seen = [o.seen(p.shape[:2]) for o, p in zip(outlines, pictures, strict=True)]
-    ruler = ruler_of(rng)
     grains = [
-        grain_of(decompress(p[:, :, p.shape[2] // 2], dynamic_range_db, gamma), s, ruler)
+        grain_of(decompress(p[:, :, p.shape[2] // 2], dynamic_range_db, gamma), s)
         for p, s in zip(pictures, seen, strict=True)
     ]
     levels = {
@@ -204,56 +160,6 @@ def grey_of(case: Case) -> np.ndarray:
     return scaled
 
 
-def grain_of(level_db: np.ndarray, seen: np.ndarray, ruler: Ruler) -> Grain:
-    """Return the grain of a picture's speckle from what neighbouring pixels have in common where tissue is even.
-
-    Parameters
-    ----------
-    level_db
-        dB above black, shape ``(I, J)``.
-    seen
-        The fan.
-    ruler
-        What known grains look like to the same measurement.
-    """
-    smooth = ndimage.gaussian_filter(level_db, HIGH_PASS_PX)
-    tissue = ndimage.binary_erosion(seen, iterations=5) & (smooth > 8) & (smooth < level_db.max() - 2)
-    if tissue.sum() < 400:
-        return Grain(1.0, 1.0, 0.6)
-    rest = level_db - ndimage.gaussian_filter(level_db, HIGH_PASS_PX)
-    busy = ndimage.gaussian_filter(rest**2, 2 * HIGH_PASS_PX)
-    tissue &= busy <= np.percentile(busy[tissue], 25)  # where there are edges and bright lines, there is not only grain
-    seen_as = np.array(_likeness(level_db, tissue))
-    nearest = int(np.argmin(((ruler.kept - seen_as[:2]) ** 2).sum(axis=1)))
-    across, along = ruler.sizes[nearest]
-    return Grain(float(across), float(along), float(np.clip(seen_as[2] / ruler.spread[nearest], LEAST_CONTRAST, 1)))
-
-
-def ruler_of(rng: np.random.Generator) -> Ruler:
-    """Return what speckle of known grain shows to `grain_of`: the high pass biases both alike."""
-    sizes = np.array([(across, along) for across in RULER_PX for along in RULER_PX])
-    inner = np.zeros((RULER_SIDE, RULER_SIDE), bool)
-    inner[8:-8, 8:-8] = True
-    found = []
-    for size in sizes:
-        parts = rng.standard_normal((2, LOOKS, *inner.shape), dtype=np.float32)
-        shown = np.hypot(*ndimage.gaussian_filter(parts, (0, 0, *size))).mean(axis=0)
-        found.append(_likeness((20 * np.log10(shown + 1e-9)).astype(np.float32), inner))
-    measured = np.array(found)
-    return Ruler(sizes, measured[:, :2], measured[:, 2])
-
-
-def _likeness(level_db: np.ndarray, tissue: np.ndarray) -> tuple[float, float, float]:
-    """Return the correlation of neighbours along I and J, and the standard deviation, after a high pass."""
-    rest = np.clip(level_db - ndimage.gaussian_filter(level_db, HIGH_PASS_PX), -20, 20)
-    variance = float(np.mean(rest[tissue] ** 2)) + 1e-6
-    kept = []
-    for axis in range(2):
-        both = tissue & np.roll(tissue, -1, axis)
-        kept.append(float(np.mean((rest * np.roll(rest, -1, axis))[both])) / variance)
-    return kept[0], kept[1], float(np.sqrt(variance))
-
-
 def echogenicity_of(level_db: np.ndarray, seen: np.ndarray, grain: Grain) -> np.ndarray:
     """Return the mean power in dB above black of every voxel, speckle smoothed away, filled outside of the outline."""
     calm = ndimage.gaussian_filter(level_db, (max(0.7 * grain.across, 0.5), max(0.7 * grain.along, 0.5), 0))
@@ -272,4 +178,4 @@ def _share_beyond(labels: LabelMap, seen: np.ndarray) -> float:
     return float((marked & ~seen[:, :, None]).sum() / max(int(marked.sum()), 1))
 
 
-__all__ = ["Grain", "Learned", "echogenicity_of", "grain_of", "grey_of", "learn_from"]
+__all__ = ["Learned", "echogenicity_of", "grey_of", "learn_from"]

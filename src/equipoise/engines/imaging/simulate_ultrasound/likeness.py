@@ -7,17 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from equipoise.core import LabelMap
-from equipoise.engines.imaging.simulate_ultrasound.display import SLIDERS
 from equipoise.engines.imaging.simulate_ultrasound.geometry import Sector
-from equipoise.engines.imaging.simulate_ultrasound.learned import LOOKS, Learned
+from equipoise.engines.imaging.simulate_ultrasound.learned import Learned
 from equipoise.engines.imaging.simulate_ultrasound.scanners import Acquisition, with_sector
 from equipoise.engines.imaging.simulate_ultrasound.tissues import Scene
 from equipoise.engines.parts.placement import Placement
 
-LEARNED_RANGE_DB = 60.0
-"""Dynamic range that is assumed of pictures that were learned from: only differences of grey values count."""
-SILENT_DB = -90.0
-"""Level of what a learned picture already contains, and is not added twice."""
 BRIGHT_DB = 15.0
 """Above the median of a picture: what is so bright throws a shadow."""
 
@@ -35,7 +30,7 @@ def learned_scene(
     level = learned.tissue.scene(labels, placement, rng, texture)[0]
     bright = level > np.median(level) + BRIGHT_DB
     excess = shadow_db_mm * 10 / (2 * acquisition.beam.frequency_mhz)
-    attenuation = np.where(bright, acquisition.tgc + excess, acquisition.tgc).astype(np.float32)
+    attenuation = np.where(bright, excess, 0).astype(np.float32)
     even = np.ones_like(level)
     return Scene(level - np.float32(acquisition.gain_db), even, attenuation, even)
 
@@ -56,23 +51,7 @@ def alike(
     across = x if own.straight else 1.0  # of a fan these are angles, and its picture is scaled evenly
     place = (own.x * x + shift[0] * voxel[0], own.y * y + shift[1] * voxel[1])
     sector = Sector(*place, own.radius * y, own.left * across, own.right * across, own.depth * y)
-    taken = with_sector(acquisition, sector)
-    grain = learned.grains[source]
-    sharp = replace(taken.beam, widen=(1.0, 1.0))
-    middle = float(sharp.lateral_sd_mm(np.array([sector.depth / 2]))[0])
-    widen = (grain.along * voxel[1] / sharp.axial_sd_mm, grain.across * voxel[0] / middle)
-    return replace(
-        taken,
-        beam=replace(sharp, widen=widen),
-        sliders_db=np.zeros(SLIDERS),
-        dynamic_range_db=LEARNED_RANGE_DB,
-        gamma=1.0,
-        looks=LOOKS,
-        speckle=grain.contrast,
-        noise_db=SILENT_DB,
-        clutter_db=SILENT_DB,
-        reverberation_db=SILENT_DB,
-    )
+    return learned.grains[source].given_to(with_sector(acquisition, sector), voxel[:2])
 
 
 def ignored(labels: LabelMap, outside: np.ndarray) -> LabelMap:
@@ -83,4 +62,4 @@ def ignored(labels: LabelMap, outside: np.ndarray) -> LabelMap:
     return replace(labels, ignore=ignore)
 
 
-__all__ = ["LEARNED_RANGE_DB", "alike", "ignored", "learned_scene"]
+__all__ = ["alike", "ignored", "learned_scene"]

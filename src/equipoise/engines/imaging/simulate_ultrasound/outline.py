@@ -20,6 +20,9 @@ PAPER_SHARE = 0.004
 MOST_PAPERS = 4
 FIRST_STEPS = np.array([0.15, 0.3, 0.3, 0.3, 0.3, 0.25])
 """Of the search for a fan: x, y and logarithm of the radius as shares of the picture, both angles, depth."""
+LOPSIDED = 0.05
+"""Share of the picture that may be missed for a fan whose sides differ by a radian: where the picture's border cuts a
+side off, only that probes look evenly to both sides tells where it lies."""
 FEWEST_FOR_FRAME = 8
 """Pictures from which an overlay is learned: what only some share may name a patient."""
 
@@ -181,9 +184,8 @@ def _fan_loss(p: np.ndarray, lit: np.ndarray, counted: np.ndarray, width: float,
     sector = _sector(p, width, height)
     if not -1.5 < p[1] < 0.6:
         return 2.0
-    return float(
-        _misfit(lit, counted, sector.x, sector.y, sector.radius, sector.left, sector.right, sector.depth) / lit.size
-    )
+    missed = _misfit(lit, counted, sector.x, sector.y, sector.radius, sector.left, sector.right, sector.depth)
+    return float(missed / lit.size) + LOPSIDED * (sector.left + sector.right) ** 2
 
 
 @njit(cache=True, nogil=True)

@@ -29,6 +29,8 @@ FULLY_DEVELOPED = 60.0
 """Mean number of scatterers in one sample from which their number no longer shows."""
 MOST_IN_SAMPLE = 128
 """Of a Poisson variable of mean 60, more are drawn once in 10^13 samples."""
+GUIDES = 32
+"""Even chances whose Poisson numbers are looked up once for a row of samples."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,9 @@ def _thin(field, chance, means):  # type: ignore[no-untyped-def]
     """
     below = np.empty(MOST_IN_SAMPLE, np.float32)
     mixed, root = np.empty(MOST_IN_SAMPLE, np.float32), np.empty(MOST_IN_SAMPLE, np.float32)
-    one = np.float32(1)
+    guide = np.empty(GUIDES + 1, np.int64)
+    one, least = np.float32(1), np.float32(1e-9)
+    mixed[0] = one
     for n in range(1, MOST_IN_SAMPLE):
         mixed[n] = np.sqrt(1.0 - 1.0 / n)
     for k in range(means.size):
@@ -154,20 +158,25 @@ def _thin(field, chance, means):  # type: ignore[no-untyped-def]
             continue
         term = np.exp(-mean)
         total = term
-        below[0], root[0] = total, 0
-        for n in range(1, MOST_IN_SAMPLE):
-            term *= mean / n
+        below[0], root[0], last = total, 0, 0
+        while last < MOST_IN_SAMPLE - 1 and (last < mean or term > 1e-9):
+            last += 1
+            term *= mean / last
             total += term
-            below[n], root[n] = total, np.sqrt(n / mean)
-        for b in range(field.shape[2]):
-            n = 0
-            while n < MOST_IN_SAMPLE - 1 and below[n] < chance[k, b]:
+            below[last], root[last] = total, np.sqrt(last / mean)
+        # The search starts at the answer for the next lower of a few even chances, not at 0.
+        n = 0
+        for c in range(GUIDES + 1):
+            while n < last and below[n] < c / GUIDES:
                 n += 1
-            factor = np.float32(0)
-            if n > 0:
-                re, im = field[0, k, b], field[1, k, b]
-                power = max(np.float32(0.5) * (re * re + im * im), np.float32(1e-9))
-                factor = root[n] * np.sqrt((one - mixed[n]) / power + mixed[n])
+            guide[c] = n
+        for b in range(field.shape[2]):
+            n = guide[int(chance[k, b] * GUIDES)]
+            while n < last and below[n] < chance[k, b]:
+                n += 1
+            re, im = field[0, k, b], field[1, k, b]
+            power = max(np.float32(0.5) * (re * re + im * im), least)
+            factor = root[n] * np.sqrt((one - mixed[n]) / power + mixed[n])
             field[0, k, b] *= factor
             field[1, k, b] *= factor
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from equipoise.core import Case, Geometry, Image, LabelMap
-from equipoise.core.registry import make, require_types
 from equipoise.engines.imaging.simulate_xray.detector import detect
 from equipoise.engines.imaging.simulate_xray.film import cast, truth_of
 from equipoise.engines.imaging.simulate_xray.learned import Learned, learn_from
@@ -18,19 +17,19 @@ from equipoise.engines.imaging.simulate_xray.reading import collimated, read
 from equipoise.engines.imaging.simulate_xray.rooms import ROOMS, Exposure, draw_exposure
 from equipoise.engines.imaging.simulate_xray.targets import require_targets, scheme_of
 from equipoise.engines.imaging.simulate_xray.tissues import STRUCTURES, require_substances
+from equipoise.engines.parts.device import require_device
 from equipoise.engines.parts.legal import (
-    require_anatomy,
     require_grid,
     require_known,
-    require_limits,
     require_one_of,
+    require_simulator,
     require_within,
 )
 from equipoise.engines.parts.placement import Placement
-from equipoise.engines.parts.rendering import Rendered, fitted_on, render_cases
+from equipoise.engines.parts.rendering import Rendered, Simulator
 from equipoise.errors import GeometryMismatchError, PlanError
 
-GRAIN = 0.7
+GRAIN = 0.95
 """Share of a film's own texture that is drawn anew: the rest is the noise that the detector adds."""
 _DEPTH_MM = 130.0
 """From a volume's middle to the patient's skin, for label maps that show no skin."""
@@ -50,7 +49,7 @@ _NUMBERS = (
 
 
 @dataclass(frozen=True)
-class SimulateXRay:
+class SimulateXRay(Simulator):
     """Radiographs by cone-beam projection, Beer and Lambert over a spectrum, scatter, grid, noise, blur and processing.
 
     A three-dimensional label map is projected; the truth is then the shadow of every structure, on the picture's grid,
@@ -102,6 +101,9 @@ class SimulateXRay:
     learn
         Whether `fit` learns tones, sharpness, noise and picture size from the training films, and the tissue under
         their labels; their patients then become parents.
+    device
+        Where rays through volumes are followed: ``"cpu"``, or ``"cuda"``, ``"cuda:0"`` … through torch, to the
+        tolerance of `projection_on_device`; everything else is computed on the CPU.
 
     Notes
     -----
@@ -138,21 +140,19 @@ class SimulateXRay:
     levels: int = 255
     anatomy: dict[str, Any] | str = field(default_factory=lambda: dict(DEFAULT_ANATOMY))
     learn: bool = True
+    device: str = "cpu"
     _learned: Learned | None = field(default=None, repr=False, compare=False)
     _anatomy: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        require_anatomy(self.anatomy)
-        require_types(self)
-        if self.scanner is not None:
-            require_one_of("scanner", self.scanner, ROOMS)
+        require_simulator(self, ROOMS, _RANGES, _NUMBERS)
+        require_device(self.kind, self.device)
         if not self.views:
             raise PlanError(f"views must name at least one of {', '.join(VIEWS)}")
         for view in self.views:
             require_one_of("views", view, VIEWS)
         for count in self.size:
             require_within("size", count, 16, 4096, "pixels")
-        require_limits(self, _RANGES, _NUMBERS)
         require_substances(self.materials)
         require_targets(self.targets)
         if self._rooms() == ():
@@ -161,38 +161,15 @@ class SimulateXRay:
                 fix="choose views that it takes, or scanner = none",
             )
 
-    @property
-    def parents(self) -> frozenset[str]:
-        """The patients that it was fitted on, by the imaging or by the anatomy."""
-        return fitted_on(self._learned, self._anatomy)
-
-    def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> SimulateXRay:
-        """Return an engine whose pictures have the tones and sharpness of the films, and whose anatomy may learn.
+    def learned_from(self, cases: Sequence[Case], rng: np.random.Generator) -> Learned:
+        """Return the tones and sharpness of films, and the tissue under their labels.
 
         Raises
         ------
         DataError
-            If there is no case, a case is no picture, or the anatomy cannot learn from the label maps.
+            If there is no case, or a case is no picture.
         """
-        pictures, shapes = rng.spawn(2)
-        learned = learn_from(cases, pictures) if self.learn else None
-        anatomy = make("anatomies", self.anatomy).fit(cases, shapes)
-        return replace(self, _learned=learned, _anatomy=anatomy)
-
-    def sample(self, n: int, rng: np.random.Generator, labels: Sequence[LabelMap] | None = None) -> Iterator[Case]:
-        """Return an iterator of ``n`` cases: of the given label maps in turn, or of maps that the anatomy draws.
-
-        Raises
-        ------
-        GeometryMismatchError
-            If a volume has no mm, or a film's label map is to be rendered without films learned.
-        LabelError
-            If the substance of a structure is not known, or a target is made of structures that are not there.
-        DataError, EngineError
-            If ``labels`` is empty, or the anatomy draws too few maps.
-        """
-        anatomy = None if labels is not None else self._anatomy or make("anatomies", self.anatomy)
-        return render_cases(self, n, rng, labels, anatomy, fitted_on(self._learned), self.render)
+        return learn_from(cases, rng)
 
     def render(self, labels: LabelMap, placement: Placement | None, rng: np.random.Generator) -> Rendered:
         """Return the radiograph of one label map.
@@ -205,6 +182,15 @@ class SimulateXRay:
             Where a film's label map comes from.
         rng
             Of acquisition, texture and noise.
+
+        Raises
+        ------
+        GeometryMismatchError
+            If a volume has no mm, or a film's label map is to be rendered without films learned.
+        LabelError
+            If the substance of a structure is not known, or a target is made of structures that are not there.
+        EngineError
+            If there is no such ``device``.
         """
         how, *rest = rng.spawn(4)
         if labels.geometry.ndim == 2:
@@ -246,7 +232,7 @@ class SimulateXRay:
         turns = exposure.turn, exposure.tilt
         beam = Beam(exposure.distance_mm - back, back, shape, pixel, toward, *turns, exposure.shift_mm)
         lung = float(tissue.uniform(*self.lung_density))
-        shadow = cast(labels, exposure.view, beam, self.materials, lung, self.shadow_mm)
+        shadow = cast(labels, exposure.view, beam, self.materials, lung, self.shadow_mm, self.device)
         learned = self._learned
         scheme, targets = scheme_of(labels, self.targets, learned.scheme if learned else None)
         truth = truth_of(shadow, labels.scheme.names, scheme, targets)
@@ -279,9 +265,12 @@ class SimulateXRay:
         exposure = self._exposure(how)
         require_grid(self.kind, labels, (2,))
         pixel = self.pixel_mm if labels.geometry.unit == "px" else labels.spacing[0]
-        attenuation = self._learned.tissue.scene(labels, placement, tissue, GRAIN)[0, ..., 0]
+        films = self._learned.tissue
+        attenuation = films.draw(labels, placement, GRAIN, tissue)
         inside = np.ones(attenuation.shape, bool)
-        # The films' own blur and scatter are part of what was learned: noise and sharpness are what is new.
+        # The films' own blur and scatter are part of what was learned, and how noisy they are: noise is drawn anew.
+        share = films.noise[int(how.integers(len(films.noise)))] * np.sqrt((1 - GRAIN**2) / self.dose)
+        exposure = replace(exposure, photons=1 / (share * pixel) ** 2, electronic=0.0)
         detected = detect(np.exp(-attenuation).astype(np.float32), inside, exposure, pixel, noise)
         flux = detected / max(float(detected.mean()), 1e-6) * float(np.exp(-attenuation).mean())
         grey = self._learned.grey_of(np.asarray(-np.log(np.maximum(flux, 1e-4)), np.float32))

@@ -60,8 +60,9 @@ class Shadow:
 
 
 def cast(
-    labels: LabelMap, view: View, beam: Beam, stated: Mapping[str, str], lung_g_cm3: float, shadow_mm: float
-) -> Shadow:
+    labels: LabelMap, view: View, beam: Beam, stated: Mapping[str, str], lung_g_cm3: float, shadow_mm: float,
+    device: str = "cpu",
+) -> Shadow:  # fmt: skip
     """Return the shadow of a label map.
 
     Parameters
@@ -76,6 +77,8 @@ def cast(
         Density of lung.
     shadow_mm
         A structure is seen where a ray runs through it this far.
+    device
+        Where rays are followed, see `LabelRays.thickness`.
     """
     try:
         objects, overlap = value_map(labels)
@@ -90,13 +93,13 @@ def cast(
     if shell.any():
         _mark_shells(turned, turned.copy(), shell)
     rays = LabelRays.of(turned, spacing)
-    shadow = _reduced(rays, beam, table, density, groups, shadow_mm)
+    shadow = _reduced(rays, beam, table, density, groups, shadow_mm, device)
     if overlap:
         # What lies under another structure casts a shadow all the same: each structure alone once more.
         for c in range(len(names)):
             alone, _, _ = oriented(np.asarray(labels.array[c]).astype(np.uint8), labels.affine, view)
             count = int(alone.max()) + 1
-            own = LabelRays.of(alone, spacing).thickness(beam, max(count, 2))
+            own = LabelRays.of(alone, spacing).thickness(beam, max(count, 2), device=device)
             shadow.masks[c] = np.where(own.sum(axis=2) >= shadow_mm, np.argmax(own, axis=2), 0)
     return shadow
 
@@ -152,8 +155,9 @@ def _mark_shells(out: np.ndarray, values: np.ndarray, shell: np.ndarray) -> None
 
 
 def _reduced(
-    rays: LabelRays, beam: Beam, objects: ValueMap, density: np.ndarray, groups: np.ndarray, shadow_mm: float
-) -> Shadow:
+    rays: LabelRays, beam: Beam, objects: ValueMap, density: np.ndarray, groups: np.ndarray, shadow_mm: float,
+    device: str,
+) -> Shadow:  # fmt: skip
     columns, rows = beam.shape
     areal = np.zeros((columns, rows, density.shape[1]), np.float32)
     masks = np.zeros((objects.channels, columns, rows), np.uint8)
@@ -161,9 +165,10 @@ def _reduced(
     # mm times g/cm³, divided by 10, is g/cm².
     table = (density / 10).astype(np.float32)
     order = np.lexsort((objects.instance, objects.channel))
-    for first in range(0, columns, _AT_ONCE):
-        last = min(first + _AT_ONCE, columns)
-        thickness = rays.thickness(beam, len(objects.channel), (first, last))
+    at_once = _AT_ONCE if device == "cpu" else columns  # a GPU has room for all, and wants many
+    for first in range(0, columns, at_once):
+        last = min(first + at_once, columns)
+        thickness = rays.thickness(beam, len(objects.channel), (first, last), device)
         _sum_up(
             thickness, table, objects.channel, objects.instance, groups, order, shadow_mm, areal[first:last],
             masks[:, first:last], ways[:, first:last],

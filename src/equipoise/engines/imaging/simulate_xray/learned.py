@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from equipoise.core import Case, LabelScheme, patients_of
 from equipoise.core.geometry import Unit
-from equipoise.engines.parts.tissue_model import TissueModel
+from equipoise.engines.imaging.simulate_xray.film_tissue import FilmTissue
 from equipoise.errors import DataError
 
 QUANTILES = np.linspace(0, 1, 33)
@@ -63,7 +63,7 @@ class Learned:
     channels: int
     unit: Unit
     scheme: LabelScheme
-    tissue: TissueModel
+    tissue: FilmTissue
     parents: frozenset[str]
 
     def toned(self, grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -110,7 +110,7 @@ def learn_from(cases: Sequence[Case], rng: np.random.Generator) -> Learned:
     looks = tuple(_look((_grey(case) - low) / max(high - low, 1e-6)) for case in chosen)
 
     def attenuation_of_film(case: Case) -> np.ndarray:
-        return (RANGE * np.clip((_grey(case) - low) / max(high - low, 1e-6), 0, 1))[None, ..., None].astype(np.float32)
+        return np.asarray(RANGE * np.clip((_grey(case) - low) / max(high - low, 1e-6), 0, 1), np.float32)
 
     return Learned(
         looks,
@@ -120,7 +120,7 @@ def learn_from(cases: Sequence[Case], rng: np.random.Generator) -> Learned:
         cases[0].image.channels,
         cases[0].image.unit,
         cases[0].labels.scheme,
-        TissueModel.fit(cases, attenuation_of_film, rng, *_sublabels(cases), smooth=1.0),
+        FilmTissue.fit(cases, attenuation_of_film, RANGE, rng, _sublabels(cases)),
         patients_of(cases),
     )
 

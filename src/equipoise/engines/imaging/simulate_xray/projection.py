@@ -18,6 +18,8 @@ from typing import Literal
 import numpy as np
 from numba import njit
 
+from equipoise.engines.imaging.simulate_xray.projection_on_device import thickness_on
+
 View = Literal["PA", "AP", "lateral"]
 VIEWS: tuple[View, ...] = ("PA", "AP", "lateral")
 
@@ -131,7 +133,9 @@ class LabelRays:
         padded[1:-1, :, 1:-1] = values
         return cls(padded, _cells(padded), np.array(spacing))
 
-    def thickness(self, beam: Beam, count: int, columns: tuple[int, int] | None = None) -> np.ndarray:
+    def thickness(
+        self, beam: Beam, count: int, columns: tuple[int, int] | None = None, device: str = "cpu"
+    ) -> np.ndarray:
         """Return the length of each ray in each object in mm, float32, shape ``(columns, rows, count)``.
 
         Parameters
@@ -142,8 +146,14 @@ class LabelRays:
             Objects, air (index 0, never counted) included.
         columns
             First and last but one column of the detector; ``None`` is all.
+        device
+            ``"cuda"`` or ``"cuda:0"`` … go through torch, see `projection_on_device`.
         """
         first, last = columns or (0, beam.shape[0])
+        if device != "cpu":
+            source, corner, column, row = beam.rays()
+            rays = source, corner + first * column, column, row
+            return thickness_on(device, self.padded, self.spacing, rays, (last - first, beam.shape[1]), count)
         out = np.zeros((last - first, beam.shape[1], count), np.float32)
         _trace_labels(self.cells, self.padded, self.spacing, *beam.rays(), first, out)
         return out

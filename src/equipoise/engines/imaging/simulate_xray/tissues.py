@@ -48,7 +48,7 @@ _BLOOD = (
 _SOFT = (
     "muscle", "chest wall", "heart", "myocardium", "oesophagus", "liver", "spleen", "right kidney", "left kidney",
     "kidney", "stomach", "disc", "nodule", "mass", "cyst", "tumour", "lesion", "consolidation", "brain",
-    "effusion",
+    "effusion", "bowel", "pancreas", "gallbladder", "spinal cord",
 )  # fmt: skip
 STRUCTURES: Mapping[str, str] = {
     **dict.fromkeys(_LUNGS, "lung"),
