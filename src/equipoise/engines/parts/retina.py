@@ -16,8 +16,8 @@ DISC_RADIUS_MM = 0.9
 DISC_TO_FOVEA_MM = 4.5
 """Between the centres, 15.5° (Rohrschneider K, Invest Ophthalmol Vis Sci 2004;45:3257)."""
 FOVEA_BELOW = 0.11
-"""The fovea lies lower than the disc, as a share of their distance: 6.3°, between 5.6° (ibid.) and 7.8° (Jonas RA et al.,
-PLoS One 2015;10:e0141771)."""
+"""The fovea lies lower than the disc, as a share of their distance: 6.3°, between 5.6° (ibid.) and 7.8° (Jonas RA et
+al., PLoS One 2015;10:e0141771)."""
 ARTERY, VEIN, VESSEL, DISC, CUP, FOVEA = "artery", "vein", "vessel", "optic disc", "optic cup", "fovea"
 STRUCTURES = (ARTERY, VEIN, DISC, CUP, FOVEA, VESSEL)
 EXUDATE, HAEMORRHAGE, MICROANEURYSM = "exudate", "haemorrhage", "microaneurysm"

@@ -10,7 +10,8 @@ Early Treatment Diabetic Retinopathy Study Research Group. Grading diabetic reti
 photographs. Ophthalmology 1991;98:786. (a microaneurysm is less than 125 µm wide)
 Cusick M et al. Histopathology and regression of retinal hard exudates in diabetic retinopathy after reduction of
 elevated serum lipid levels. Ophthalmology 2003;110:2126. (lipid and macrophages in the retina)
-Yanoff M, Sassani JW. Ocular Pathology. 7th ed. 2015. (exudates in the outer plexiform, blots in the inner nuclear layer)
+Yanoff M, Sassani JW. Ocular Pathology. 7th ed. 2015. (exudates in the outer plexiform layer, blots in
+the inner nuclear layer)
 Jacques SL. Optical properties of biological tissues: a review. Phys Med Biol 2013;58:R37. (scattering by fat)
 """
 

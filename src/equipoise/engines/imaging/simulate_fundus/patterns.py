@@ -3,8 +3,8 @@
 References
 ----------
 Choroidal vessels and tessellation: Yan YN et al. Fundus tessellation. Ophthalmology 2015;122:1873.
-Nerve fibres: Knighton RW, Jacobson SG, Kemp CM. The spectral reflectance of the nerve fiber layer of the macaque retina.
-Invest Ophthalmol Vis Sci 1989;30.
+Nerve fibres: Knighton RW, Jacobson SG, Kemp CM. The spectral reflectance of the nerve fiber layer of the macaque
+retina. Invest Ophthalmol Vis Sci 1989;30.
 """
 
 from __future__ import annotations
