@@ -1,0 +1,5 @@
+"""Kind ``diffusion``: see `equipoise.engines.imaging.diffusion.engine`."""
+
+from equipoise.engines.imaging.diffusion.engine import Diffusion
+
+__all__ = ["Diffusion"]
