@@ -49,10 +49,22 @@ def page(entries: Sequence[Mapping[str, Any]], measured: Mapping[str, Any], pict
         alt = f"Simulated {name} images with outlines of their labels"
         lines += ["", f"## {name}", "", f"`{entry['engine']}`, simulated: {rows}.", ""]
         lines.append(f"![{alt}](gallery/{file.name})")
+        lines += told(entry, measured[name].get("told_apart"))
     if COST.exists():
         names = {entry["engine"]: entry["name"] for entry in entries}
         lines += cost(json.loads(COST.read_text(encoding="utf-8")), names)
     return "\n".join(lines) + "\n"
+
+
+def told(entry: Mapping[str, Any], kept: Mapping[str, Any] | None) -> list[str]:
+    """Return what stands under a sheet: how well it is told from real images, and by what."""
+    sentences = []
+    if kept:
+        unfitted, fitted = area(kept["unfitted"]), area(kept["fitted"])
+        sentences.append(f"Told from real images with an area under the curve of {unfitted} unfitted, {fitted} fitted.")
+    if "gives_away" in entry:
+        sentences.append(f"What gives it away: {entry['gives_away']}.")
+    return ["", " ".join(sentences)] if sentences else []
 
 
 def figures(kept: Mapping[str, Any]) -> list[str]:
