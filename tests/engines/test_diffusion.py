@@ -31,6 +31,10 @@ class TestContract(EngineContract):
     def __hash__(self):
         return hash(type(self))
 
+    def test_cases_say_that_they_were_learned_and_what_they_show(self):
+        (case,) = self.samples(1)
+        assert (case.scanner, case.modality) == ("synthetic, learned", "phantom")
+
     def test_two_fits_of_one_stream_are_the_same(self):
         a, b = (self.make().fit(self.cases(), rng_for(0, "fit")) for _ in range(2))
         for x, y in zip(a.sample(2, rng_for(1)), b.sample(2, rng_for(1)), strict=True):

@@ -29,12 +29,15 @@ class Rendered:
         Name of the profile that the acquisition was drawn from.
     attributes
         The acquisition, as numbers and short texts: provenance, and strata of a report.
+    modality
+        Of the picture, where the engine makes any; else the engine's own.
     """
 
     image: Image
     truth: LabelMap
     scanner: str
     attributes: Mapping[str, str | float] = field(default_factory=dict)
+    modality: str | None = None
 
 
 Render = Callable[[LabelMap, Placement | None, np.random.Generator], Rendered]
@@ -165,6 +168,8 @@ def _cases(
     render: Render,
 ) -> Iterator[Case]:
     spec = canonical(spec_of(engine))
+    # What a network has learned to make is synthetic too, but nothing of it was simulated.
+    how = "simulated" if getattr(engine, "simulates", False) else "synthetic"
     for index in range(n):
         (stream,) = rng.spawn(1)
         truth, placement = next(maps, (None, None))
@@ -178,7 +183,7 @@ def _cases(
             image=made.image,
             truth=made.truth,
             origin=Origin("synthetic", engine.kind, spec, key, parents),
-            scanner=f"simulated, {made.scanner}",
-            modality=engine.modalities[0],
+            scanner=f"{how}, {made.scanner}",
+            modality=made.modality or engine.modalities[0],
             attributes=made.attributes,
         )

@@ -11,9 +11,8 @@ import numpy as np
 from equipoise.core import Case, LabelMap
 from equipoise.core.registry import make
 from equipoise.engines.parts.learned.presets import Presets, Size
+from equipoise.engines.parts.learned.sampling import sample_learned
 from equipoise.engines.parts.legal import require_anatomy, require_one_of, require_within
-from equipoise.engines.parts.rendering import render_cases
-from equipoise.errors import EngineError
 
 PRESETS: Presets = {
     "cpu-small": {
@@ -107,14 +106,9 @@ class Diffusion:
 
     def sample(self, n: int, rng: np.random.Generator, labels: Sequence[LabelMap] | None = None) -> Iterator[Case]:
         """Return an iterator of ``n`` cases under the given label maps in turn, or under the anatomy's."""
-        if self._learned is None:
-            raise EngineError(
-                "diffusion was not fitted, so it has seen no image",
-                fix="fit it on training cases first (a plan does), or use a simulator, which needs none",
-            )
         # Options of sampling are this engine's, which may differ from those that it was fitted with.
-        learned = replace(self._learned, trainee=self._learned.trainee.under(self))
-        return render_cases(self, n, rng, labels, self._anatomy, learned.parents, learned.render)
+        learned = self._learned and replace(self._learned, trainee=self._learned.trainee.under(self))
+        return sample_learned(self, n, rng, labels, learned)
 
 
 __all__ = ["Diffusion"]

@@ -11,9 +11,8 @@ import numpy as np
 from equipoise.core import Case, LabelMap
 from equipoise.core.registry import make
 from equipoise.engines.parts.learned.presets import Presets, Size
+from equipoise.engines.parts.learned.sampling import sample_learned
 from equipoise.engines.parts.legal import require_anatomy, require_one_of, require_within
-from equipoise.engines.parts.rendering import render_cases
-from equipoise.errors import EngineError
 
 PRESETS: Presets = {
     "cpu-small": {
@@ -114,12 +113,7 @@ class Gan:
 
     def sample(self, n: int, rng: np.random.Generator, labels: Sequence[LabelMap] | None = None) -> Iterator[Case]:
         """Return an iterator of ``n`` cases under the given label maps in turn, or under the anatomy's."""
-        if self._learned is None:
-            raise EngineError(
-                "gan was not fitted, so it has seen no image",
-                fix="fit it on training cases first (a plan does), or use a simulator, which needs none",
-            )
-        return render_cases(self, n, rng, labels, self._anatomy, self._learned.parents, self._learned.render)
+        return sample_learned(self, n, rng, labels, self._learned)
 
 
 __all__ = ["Gan"]

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,8 @@ class Learned:
         How the training went.
     parents
         The patients.
+    modality
+        Of their images, where they state it.
     """
 
     trainee: Trainee
@@ -82,7 +84,8 @@ class Learned:
     intensity: Intensity
     conditions: Conditions
     record: Record
-    parents: frozenset[str] = field(default_factory=frozenset)
+    parents: frozenset[str]
+    modality: str | None
 
     def render(self, labels: LabelMap, placement: Placement | None, rng: np.random.Generator) -> Rendered:
         """Return an image under a label map: of a random training image's scale, on the label map's grid."""
@@ -103,7 +106,7 @@ class Learned:
             made = self.trainee.render(_to_multiple(planes, self.setup)[None], drawing)[0]
         made = made[:, : shape[0], : shape[1], : shape[2]]
         array = self.intensity.decode(made, int(scaling.integers(2**31)))
-        return Rendered(Image.on(labels.geometry, array), labels, "no scanner", {})
+        return Rendered(Image.on(labels.geometry, array), labels, "learned", {}, self.modality)
 
 
 def learn(
@@ -168,7 +171,7 @@ def learn(
         )
         load_rendering(trainee, run.finish())
         trainee.rest()
-    return Learned(trainee, setup, intensity, conditions, run.record, patients_of(cases))
+    return Learned(trainee, setup, intensity, conditions, run.record, patients_of(cases), cases[0].modality)
 
 
 @contextmanager
