@@ -109,14 +109,81 @@ class Learned:
         return Rendered(Image.on(labels.geometry, array), labels, "learned", {}, self.modality)
 
 
-def learn(
-    engine: Any,
-    cases: Sequence[Case],
-    rng: np.random.Generator,
-    presets: Presets,
-    build: Callable[[Any, Setup, torch.Generator], Trainee],
-) -> Learned:
-    """Return a trained engine.
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The training cases ready to be learned from, and who judges.
+
+    Parameters
+    ----------
+    engine
+        Whose fields are its parameters.
+    setup, intensity, conditions, examples
+        What networks are built for, how images and truths become numbers, and the patches.
+    among
+        Numbers of the cases to learn from; the others are held out.
+    judge
+        Looks at images under the held-out cases' labels.
+    seed
+        Of everything that follows.
+    mark
+        Hash of parameters, data and seed.
+    parents, modality
+        As in `Learned`.
+    """
+
+    engine: Any
+    setup: Setup
+    intensity: Intensity
+    conditions: Conditions
+    examples: Examples
+    among: list[int]
+    judge: Judge
+    seed: int
+    mark: str
+    parents: frozenset[str]
+    modality: str | None
+
+    def weights(self, *stage: object) -> torch.Generator:
+        """Return the generator that a network's first weights are drawn from."""
+        return torch.Generator().manual_seed(int(rng_for(self.seed, "weights", *stage).integers(2**62)))
+
+    def train(self, trainee: Trainee, course: Course | None = None, stage: str = "") -> Record:
+        """Train networks to the end, leave in them the weights that were kept, and return how it went.
+
+        Parameters
+        ----------
+        trainee
+            What learns.
+        course
+            As the engine's size states by default.
+        stage
+            Name of this training among several of one fit: each is kept and resumed on its own.
+        """
+        size = self.setup.size
+        mark = hashlib.sha256(f"{self.mark}|{stage}".encode()).hexdigest() if stage else self.mark
+        run = Run(
+            self.engine.kind,
+            trainee,
+            self.examples,
+            course or Course(size.steps, size.batch),
+            self.judge,
+            self.among,
+            int(rng_for(self.seed, stage).integers(2**62)) if stage else self.seed,
+            folder_for(mark),
+            mark,
+        )
+        with one_thread(size.device):
+            load_rendering(trainee, run.finish())
+        trainee.rest()
+        return run.record
+
+    def learned(self, trainee: Trainee, record: Record) -> Learned:
+        """Return the engine that this trainee has become."""
+        return Learned(trainee, self.setup, self.intensity, self.conditions, record, self.parents, self.modality)
+
+
+def prepare(engine: Any, cases: Sequence[Case], rng: np.random.Generator, presets: Presets) -> Prepared:
+    """Return training cases ready to be learned from.
 
     Parameters
     ----------
@@ -128,50 +195,51 @@ def learn(
         Of everything.
     presets
         Of the engine.
-    build
-        Makes the networks of an engine for a setup, with weights from a generator.
 
     Raises
     ------
     DataError, LabelError, GeometryMismatchError
         Cases that no engine can learn from.
-    EngineError
-        The training failed; see `Run.finish`.
     """
     _require_learnable(engine.kind, cases)
     seed = int(rng.integers(2**62))
     ndim = cases[0].image.geometry.ndim
-    chosen = size_for(engine, presets, ndim)
-    patch = patch_for(cases, chosen.patch, chosen.fold * 2 ** (len(chosen.channels) - 1))
+    size = size_for(engine, presets, ndim)
+    patch = patch_for(cases, size.patch, size.fold * 2 ** (len(size.channels) - 1))
     require_one_spacing(cases)
     intensity = Intensity.of(cases)
     conditions = _conditions(cases, intensity, engine.sublabels, rng_for(seed, "sub-labels"))
     examples = Examples.of(cases, intensity, conditions, patch)
     among, out = hold_out(examples.patients, rng_for(seed, "held out"))
-    with one_thread(chosen.device):
-        side = min(patch[:2])
-        encoder = train_encoder(
-            [cases[i] for i in among], rng_for(seed, "encoder"), side, min(ENCODER_STEPS, chosen.steps)
-        )
-        setup = Setup(ndim, examples.images[0].shape[0], conditions.count, conditions.sublabels, patch, chosen, encoder)
-        weights = torch.Generator().manual_seed(int(rng_for(seed, "weights").integers(2**62)))
-        trainee = build(engine, setup, weights)
-        mark = _fingerprint(engine, cases, seed)
+    with one_thread(size.device):
+        seen, steps = [cases[i] for i in among], min(ENCODER_STEPS, size.steps)
+        encoder = train_encoder(seen, rng_for(seed, "encoder"), min(patch[:2]), steps)
         judge = Judge.of(encoder, examples, out, rng_for(seed, "judge"))
-        run = Run(
-            engine.kind,
-            trainee,
-            examples,
-            Course(chosen.steps, chosen.batch),
-            judge,
-            among,
-            seed,
-            folder_for(mark),
-            mark,
-        )
-        load_rendering(trainee, run.finish())
-        trainee.rest()
-    return Learned(trainee, setup, intensity, conditions, run.record, patients_of(cases), cases[0].modality)
+    setup = Setup(ndim, examples.images[0].shape[0], conditions.count, conditions.sublabels, patch, size, encoder)
+    mark = _fingerprint(engine, cases, seed)
+    parents, modality = patients_of(cases), cases[0].modality
+    return Prepared(engine, setup, intensity, conditions, examples, among, judge, seed, mark, parents, modality)
+
+
+def learn(
+    engine: Any,
+    cases: Sequence[Case],
+    rng: np.random.Generator,
+    presets: Presets,
+    build: Callable[[Any, Setup, torch.Generator], Trainee],
+) -> Learned:
+    """Return a trained engine of one stage; ``build`` makes its networks for a setup, with weights from a generator.
+
+    Raises
+    ------
+    DataError, LabelError, GeometryMismatchError
+        As `prepare` does.
+    EngineError
+        The training failed; see `Run.finish`.
+    """
+    ready = prepare(engine, cases, rng, presets)
+    trainee = build(engine, ready.setup, ready.weights())
+    return ready.learned(trainee, ready.train(trainee))
 
 
 @contextmanager
@@ -251,4 +319,4 @@ def _to_multiple(planes: np.ndarray, setup: Setup) -> np.ndarray:
     return np.pad(planes, [(0, 0), *more], mode="symmetric") if any(b for _, b in more) else planes
 
 
-__all__ = ["Learned", "Setup", "learn", "one_thread"]
+__all__ = ["Learned", "Prepared", "Setup", "learn", "one_thread", "prepare"]
