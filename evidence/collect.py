@@ -18,6 +18,19 @@ from equipoise.cli.work import finished_experiment
 
 HERE = Path(__file__).parent
 METRICS = ("dice", "nsd", "hd95", "assd", "offset", "volume_error")
+PARTS = (
+    "first_page",
+    "gate",
+    "power",
+    "metric",
+    "exchange",
+    "advice",
+    "arms",
+    "strata",
+    "boundary",
+    "fidelity",
+    "limits",
+)
 KEYS = ("arm", "n", "budget", "replicate", "where", "patient")
 
 
@@ -31,7 +44,7 @@ def main(folder: Path, name: str) -> None:
     report = json.loads((folder / "reports" / "report.json").read_text())
     kept = {key: report[key] for key in ("title", "created", "plan_hash", "plan", "verdict", "status", "reproduce")}
     kept["machine"] = f"{len(os.sched_getaffinity(0))} cores, no GPU"
-    for key in ("first_page", "gate", "power", "metric", "exchange", "advice", "arms", "strata", "boundary", "limits"):
+    for key in PARTS:
         kept[key] = report[key]
     (HERE / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
     sys.stdout.write(f"{small.height} rows, {(HERE / f'{name}.parquet').stat().st_size // 1024} KiB\n")

@@ -396,6 +396,7 @@ def test_the_remaining_options_have_an_effect(name: str) -> None:
 def test_every_option_is_under_test() -> None:
     tested = {*LOOKS, *(f"p_{n}" for n in LOOKS), "folding", "grain", "clusters"}
     elsewhere = {"strength", "elastic", "p_elastic", "mixing", "p_mixing", "patch", "foreground"}
+    elsewhere |= {"stain", "p_stain", "carving", "p_carving", "lesion", "p_lesion", "lesion_zoom", "lesion_turn"}
     assert {f.name for f in fields(Augmentation) if not f.name.startswith("_")} == tested | elsewhere
 
 

@@ -10,7 +10,7 @@ import torch
 
 from equipoise.core import rng_for
 from equipoise.engines.imaging.gan import Gan
-from equipoise.engines.imaging.gan.networks import Generator, coarser, seen_through
+from equipoise.engines.imaging.gan.networks import Changes, Generator, coarser
 from equipoise.errors import EngineError, PlanError, UnknownKindError
 from equipoise.testing import EngineContract
 from equipoise.testing.engine_contract import phantom_cases
@@ -120,15 +120,17 @@ def test_coarse_noise_keeps_its_variance():
 def test_the_critic_sees_image_and_labels_move_together(shape):
     images = torch.rand(shape)
     planes = (images > 0.5).float()
-    seen, told = seen_through(images, planes, 1.0, torch.Generator().manual_seed(0))
+    count, *sides = (shape[0], *shape[2:])
+    always, never = (Changes.drawn(count, sides, p, torch.Generator().manual_seed(0)) for p in (1.0, 0.0))
+    seen, told = always.made_to(images, planes)
     shown = (seen != 0) & (told >= 0)
     for image, plane, keep in zip(seen, told, shown, strict=True):
         bright, dark = image[keep & (plane > 0)], image[keep & (plane == 0) & (image != image.flatten()[0])]
         assert bright.min() > dark[dark < bright.min()].max()
-    same, _ = seen_through(images, planes, 0.0, torch.Generator().manual_seed(0))
+    same, _ = never.made_to(images, planes)
     torch.testing.assert_close(same, images)
     live = images.clone().requires_grad_()
-    seen_through(live, planes, 1.0, torch.Generator().manual_seed(0))[0].sum().backward()
+    always.made_to(live, planes)[0].sum().backward()
     assert live.grad.abs().sum() > 0
 
 

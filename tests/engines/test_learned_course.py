@@ -84,6 +84,20 @@ def test_a_training_comes_nearer_to_held_out_images():
     assert run.judge.look(0, painter.render, rng_for(5, "look"))[0].distance == pytest.approx(min(distances), rel=1e-6)
 
 
+def test_good_pictures_of_something_else_are_far_away():
+    judge = run_of(Painter()).judge
+    images = judge.batch.images
+
+    def seen_of(order):
+        shown = iter(images[order])  # a look asks for some at a time
+        return judge.look(1, lambda planes, rng: np.stack([next(shown) for _ in planes]), rng_for(0))[0]
+
+    own, others = seen_of(np.arange(len(images))), seen_of(rng_for(1).permutation(len(images)))
+    assert own.distance < 0.01
+    assert others.distance > own.distance + 0.1  # the very same pictures, each under the labels of another
+    assert others.diversity > 0.8
+
+
 def test_a_training_that_gets_worse_stops_and_keeps_the_best():
     run = run_of(Painter(drift=0.03), steps=200, looks=20, patience=3)
     run.finish()

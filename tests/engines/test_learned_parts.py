@@ -59,13 +59,21 @@ def test_integers_come_back_as_integers():
         (lambda a: np.full_like(a, 7), "one value only"),
         (lambda a: np.where(a > 0, np.nan, a), "not finite"),
         (lambda a: np.repeat(a, 2, 0), "channel"),
-        (lambda a: np.clip(a, 0, 255).astype(np.uint8), "stored as uint8"),
     ],
 )
 def test_images_that_do_not_go_together_are_refused(change, words):
     first, second = phantom_cases(2)
     with pytest.raises(DataError, match=words):
         Intensity.of([first, _with_array(second, change(second.image.array))])
+
+
+def test_grey_images_of_two_types_become_numbers_with_fractions_and_colours_must_be_alike():
+    first, second = phantom_cases(2)
+    eight_bit = _with_array(second, np.clip(second.image.array, 0, 255).astype(np.uint8))
+    assert Intensity.of([first, eight_bit]).dtype == np.float32
+    red, green = phantom_cases(2, channels=3)
+    with pytest.raises(DataError, match=r"case-1.*stored as float32"):
+        Intensity.of([red, _with_array(green, green.image.array.astype(np.float32))])
 
 
 # --- patches
@@ -179,15 +187,15 @@ def _exact(mean, sd):
 @pytest.mark.parametrize(("sampler", "steps", "tolerance"), [("ddim", 200, 0.02), ("dpm++", 40, 0.02)])
 def test_samplers_reach_a_known_distribution(sampler, steps, tolerance):
     noise = torch.randn((20_000, 1), generator=torch.Generator().manual_seed(0))
-    made = denoise(_exact(0.3, 0.2), noise, steps, sampler, clip=False)
+    made = denoise(_exact(0.3, 0.2), noise, steps, sampler, bounds=None)
     assert made.mean().item() == pytest.approx(0.3, abs=tolerance * 0.2)
     assert made.std().item() == pytest.approx(0.2, rel=tolerance)
 
 
 def test_the_second_order_sampler_needs_fewer_steps():
     noise = torch.randn((4000, 1), generator=torch.Generator().manual_seed(1))
-    exact = denoise(_exact(0.3, 0.2), noise, 4000, "ddim", clip=False)
-    off = {s: (denoise(_exact(0.3, 0.2), noise, 20, s, clip=False) - exact).abs().mean() for s in ("ddim", "dpm++")}
+    exact = denoise(_exact(0.3, 0.2), noise, 4000, "ddim", bounds=None)
+    off = {s: (denoise(_exact(0.3, 0.2), noise, 20, s, bounds=None) - exact).abs().mean() for s in ("ddim", "dpm++")}
     assert off["dpm++"] < 0.5 * off["ddim"]
 
 

@@ -19,8 +19,8 @@ from equipoise.report.jsonable import strict
 from equipoise.report.wording import decimals_for, interval, plain
 
 SECTIONS = [
-    "compared", "arms", "ratio", "worth", "money", "groups", "boundary", "pictures", "lineage", "metrics",
-    "calibration", "reproduce", "limits",
+    "compared", "arms", "ratio", "worth", "money", "groups", "boundary", "pictures", "engines", "fidelity", "lineage",
+    "metrics", "calibration", "reproduce", "limits",
 ]  # fmt: skip
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 

@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 export = typer.Typer(no_args_is_help=True, help="Write the winning mix for another trainer.")
 app.add_typer(export, name="export")
+engines = typer.Typer(invoke_without_command=True)
+app.add_typer(engines, name="engines")
 
 PlanFile = Annotated[Path, typer.Argument(help="The plan, a TOML file.")]
 Folder = Annotated[Path | None, typer.Option("--workspace", "-w", help="Project folder; default: the plan's name.")]
@@ -64,6 +66,19 @@ def compare(
 
     folder = workspace or Path(f"{plan.stem}.equipoise")
     work.compare(plan, folder, data, on, workers, as_json=json, dry_run=dry_run)
+
+
+@app.command()
+def plan(
+    plan: PlanFile,
+    workspace: Folder = None,
+    data: Data = None,
+    on: On = "processes",
+    workers: Workers = 0,
+    json: AsJson = False,
+) -> None:
+    """Print what a plan would take on this machine (time, memory, disk, money) and could show; nothing is trained."""
+    compare(plan, workspace, data, on, workers, json, dry_run=True)
 
 
 @app.command()
@@ -122,12 +137,31 @@ def check(
     raise typer.Exit(checking.check(path, data, out, one_image_one_patient, as_json=json))
 
 
-@app.command()
-def engines(json: AsJson = False) -> None:
+@engines.callback()
+def list_engines(context: typer.Context, json: AsJson = False) -> None:
     """List the engines, what they make and need, and the anatomies that draw label maps for them."""
     from equipoise.cli import work
 
-    work.engines(as_json=json)
+    if context.invoked_subcommand is None:
+        work.engines(as_json=json)
+
+
+@engines.command("import")
+def engines_import(
+    file: Annotated[Path, typer.Argument(help="Checkpoint (.pt, .safetensors), or a MONAI bundle: folder or zip.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write, .safetensors; must not exist.")],
+    licence: Annotated[str | None, typer.Option("--licence", help="Of the weights; default: the bundle's own.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="JSON that defines the networks.")] = None,
+    groups: Annotated[int | None, typer.Option("--groups", help="Of its normalisation, if no config.", min=1)] = None,
+    json: AsJson = False,
+) -> None:
+    """Turn a MONAI bundle or a MAISI checkpoint into a file that `flow` starts from, with its hash and licence.
+
+    Nothing in it is run: of a pickle, weights are read and nothing else.
+    """
+    from equipoise.cli import importing
+
+    importing.import_checkpoint(file, out, licence, config, groups, as_json=json)
 
 
 @app.command()
@@ -142,17 +176,33 @@ def sample(
     set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter, as name=value (TOML value).")] = None,
     plan: Annotated[Path | None, typer.Option("--plan", help="Fit on the training patients of this plan.")] = None,
     data: Data = None,
+    fit: Annotated[
+        Path | None, typer.Option("--fit", help="Fit on these annotated images: a folder, a CSV or a dataset.json.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option("--labels", help="What is labelled in --fit, a TOML table: '{ vessel = \"mask\" }'.")
+    ] = None,
+    one_image_one_patient: Annotated[
+        bool, typer.Option("--one-image-one-patient", help="State that no two images of --fit show one patient.")
+    ] = False,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="Keep the training here; the same command goes on where it stopped.")
+    ] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Open the contact sheet when it is finished.")] = False,
     json: AsJson = False,
 ) -> None:
     """Make synthetic annotated cases with one engine, with a contact sheet to look at.
 
     The folder says itself how it is read (equipoise.json) and that its cases are synthetic: `equipoise check DIR` takes
-    it as it is, `kind = "folder"` reads it by its path alone, and a plan refuses it as real data.
+    it as it is, `kind = "folder"` reads it by its path alone, and a plan refuses it as real data. An engine that learns
+    is fitted first: `equipoise sample diffusion --fit DIR --keep TRAINING --out MADE --preview`.
     """
     from equipoise.cli import sampling
 
-    sampling.sample(kind, out, n, seed, set_ or [], plan, data, as_json=json, anatomy=anatomy, preview=preview)
+    fitting = sampling.Fitting(fit, labels, one_image_one_patient, keep)
+    sampling.sample(
+        kind, out, n, seed, set_ or [], plan, data, as_json=json, anatomy=anatomy, preview=preview, fit=fitting
+    )
 
 
 @app.command()

@@ -28,7 +28,13 @@ def write(app: typer.Typer, out: Path) -> None:
 
 def _commands(command: Any, name: str) -> list[str]:
     if hasattr(command, "commands"):
-        return [line for sub, child in command.commands.items() for line in _commands(child, f"{name} {sub}")]
+        # A group that does something by itself, such as `equipoise engines`, is a command as well.
+        own = _command(command, name) if command.invoke_without_command and " " in name else []
+        return own + [line for sub, child in command.commands.items() for line in _commands(child, f"{name} {sub}")]
+    return _command(command, name)
+
+
+def _command(command: Any, name: str) -> list[str]:
     lines = [f"### `{name}`", "", (command.help or "").strip(), ""]
     for parameter in command.params:
         names = ", ".join(f"`{opt}`" for opt in (*parameter.opts, *parameter.secondary_opts))

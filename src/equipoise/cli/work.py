@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tomllib
+from collections.abc import Sequence
 from contextlib import closing
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -17,7 +18,7 @@ from equipoise.experiment import checks, conclude
 from equipoise.experiment.contrasts import Scores, arm_results
 from equipoise.experiment.export import training_cases
 from equipoise.experiment.findings import Findings
-from equipoise.experiment.forecast import estimate_cost
+from equipoise.experiment.forecast import EngineCost, estimate_cost
 from equipoise.experiment.plan import Plan, load_plan, parse_plan
 from equipoise.experiment.preparation import prepare
 from equipoise.experiment.run import Finished, run
@@ -204,17 +205,33 @@ def _dry_run(plan: Plan, root: Path, folder: Path, on: str, workers: int, as_jso
 
         terminal.as_json({**asdict(cost), "power": asdict(power), "plan": plan.hash})
         return
-    time = f"{cost.hours:.1f} h" if cost.hours >= 1 else f"{60 * cost.hours:.1f} min"
     terminal.lines(
         [
             ("Arms", f"{cost.arms} arms and sizes, {cost.trainings} trainings with {plan.arms.replicates} replicates"),
-            ("Time", f"about {time} on {cost.workers} process(es)"),
+            ("Time", f"about {_hours(cost.hours)} on {cost.workers} process(es)"),
             ("Memory", terminal.size(cost.memory)),
             ("Disk", terminal.size(cost.disk)),
+            *_engine_lines(cost.engines),
             ("Money", f"{cost.money:,.2f} {cost.currency} for annotation and synthetic cases, by the plan's prices"),
             ("Power", power.sentence),
         ]
     )
+
+
+def _engine_lines(engines: Sequence[EngineCost]) -> list[tuple[str, str]]:
+    """Return what the fits of each engine that trains a network will take, and what it chose to fit this machine."""
+    lines: list[tuple[str, str]] = []
+    for engine in engines:
+        each = f" ({_hours(engine.hours / engine.fits)} each)" if engine.fits > 1 else ""
+        fits = f"{engine.fits} fit{'s' if engine.fits > 1 else ''} of {engine.name}"
+        room = f"{terminal.size(engine.memory)} of memory, {terminal.size(engine.disk)} of disk"
+        lines.append(("Training engines" if not lines else "", f"{fits}: about {_hours(engine.hours)}{each}, {room}"))
+        lines += [("", f"{engine.name}: {choice}") for choice in engine.choices]
+    return lines
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
 
 
 def _existing(folder: Path) -> Workspace:

@@ -45,6 +45,11 @@ class Context:
         """The object store."""
         return ObjectStore(Path(self.objects))
 
+    @property
+    def engines(self) -> Path:
+        """Folder below the workspace where engines keep the checkpoints of their fits."""
+        return Path(self.objects).parent / "engines"
+
 
 @dataclass(frozen=True, slots=True)
 class Result:

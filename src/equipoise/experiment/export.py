@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from equipoise.core import Case
-from equipoise.core.registry import canonical
 from equipoise.errors import PlanError, did_you_mean
 from equipoise.experiment.data import part_cases
+from equipoise.experiment.fits import fit_engine
 from equipoise.experiment.run import Finished
-from equipoise.experiment.synthesis import fitted, sampled
+from equipoise.experiment.synthesis import sampled
 from equipoise.workspace import Workspace
 from equipoise.workspace.cases import case_from_bytes
 
@@ -40,6 +40,5 @@ def training_cases(finished: Finished, workspace: Workspace, arm: str) -> list[C
     frozen = finished.frozen.get((name, chosen.n, 0))
     if frozen:
         return kept + [case_from_bytes(workspace.objects.get(key)) for key in frozen[:count]]
-    spec = canonical(prepared.plan.engines[name].spec)
-    engine = fitted(spec, real, prepared.split, prepared.plan.seed, "export", name)
+    engine = fit_engine(prepared.context, name, real, 0).engine  # the arm's own fit, if it was kept
     return kept + list(sampled(engine, real[0], count, prepared.plan.seed, "export", name))

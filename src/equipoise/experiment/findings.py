@@ -16,12 +16,15 @@ from equipoise.experiment.measurements import (
     CurvePoint,
     DetectionAndCalibration,
     Estimate,
+    MixedEffects,
     Prevalence,
     Reliability,
     Secondary,
     Stratum,
     Verdict,
 )
+from equipoise.experiment.obedience import Fidelity
+from equipoise.experiment.trained_engines import TrainedEngine
 
 SCHEMA = 1
 
@@ -188,28 +191,6 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class MixedEffects:
-    """Where the spread of the headline difference comes from, and whether a second method gives its interval too.
-
-    Parameters
-    ----------
-    difference
-        The headline difference with the interval of a mixed-effects model.
-    patient, replicate, residual
-        Standard deviations with their intervals, in the unit of the metric.
-    agrees
-        Whether the interval is like the bootstrap's, by the rule that ``sentence`` states.
-    """
-
-    difference: Estimate
-    patient: Estimate
-    replicate: Estimate
-    residual: Estimate
-    agrees: bool
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
 class TunedArm:
     """What an arm chose by cross-validation inside its own training patients.
 
@@ -296,6 +277,8 @@ class Findings:
     mixed_effects: MixedEffects | None = None
     detection_and_calibration: DetectionAndCalibration | None = None
     tuning: list[TunedArm] = field(default_factory=list)
+    trained_engines: list[TrainedEngine] = field(default_factory=list)
+    fidelity: Fidelity = field(default_factory=Fidelity)
     schema: int = SCHEMA
 
     def as_dict(self) -> dict[str, Any]:

@@ -17,11 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from equipoise.core import Arm, rng_for
 from equipoise.experiment.arms import PlannedArm
+from equipoise.experiment.judging import fidelity_seconds
 from equipoise.experiment.preparation import Prepared, labelled_cases, planned_trainings
 from equipoise.experiment.probe import Probe, Timed, memory_held, run_probe, seconds_of
 from equipoise.experiment.tuning import folds_of, planned_trials
@@ -32,8 +34,40 @@ from equipoise.workspace import Workspace
 ROW_BYTES = 120
 """A scored case in Parquet, measured on the demo."""
 
+_FitOf = tuple[str, tuple[str, ...], int]
+"""A fit: engine, patients, replicate."""
+
 REPORT_SHARE = 3.0
 """Intervals per arm and place in a report, in paired differences: the mean, the difference, other metrics, strata."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCost:
+    """What the fits of an engine will take that trains a network.
+
+    Parameters
+    ----------
+    name, kind
+        In the plan.
+    fits
+        How many: one per size and replicate, and per fold where the plan tunes.
+    hours
+        Of all fits, one after the other; the whole forecast has them side by side.
+    memory
+        Bytes of one fit, in use at a time.
+    disk
+        Bytes that all fits keep.
+    choices
+        What the engine chose by itself to fit this machine.
+    """
+
+    name: str
+    kind: str
+    fits: int
+    hours: float
+    memory: int
+    disk: int
+    choices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +88,8 @@ class Cost:
         Bytes added to the workspace.
     money
         Of annotation and synthetic cases, by the plan's price book.
+    engines
+        Those that train a network.
     """
 
     arms: int
@@ -65,6 +101,7 @@ class Cost:
     disk: int
     money: float
     currency: str
+    engines: tuple[EngineCost, ...] = ()
 
 
 def estimate_cost(prepared: Prepared, runner: Runner) -> Cost:
@@ -106,6 +143,7 @@ def estimate_cost(prepared: Prepared, runner: Runner) -> Cost:
         disk=forecast.disk(),
         money=size * plan.prices.real_case + synthetic * plan.prices.synthetic_case + plan.prices.engine_fit,
         currency=plan.prices.currency,
+        engines=forecast.engines(),
     )
 
 
@@ -134,12 +172,14 @@ class _Forecast:
     def stages(self) -> list[list[float]]:
         """Return the tasks of each stage, which ends before the next one begins."""
         trainings = planned_trainings(self.prepared)
-        first = [self._training(planned, arm) for planned, _, arm in trainings if arm.schedule != "self-training"]
-        last = [self._training(planned, arm) for planned, _, arm in trainings if arm.schedule == "self-training"]
+        met: set[_FitOf] = set()  # streamed arms of one size and replicate share a fit, which the first one waits for
+        first = [self._training(p, r, arm, met) for p, r, arm in trainings if arm.schedule != "self-training"]
+        last = [self._training(p, r, arm, met) for p, r, arm in trainings if arm.schedule == "self-training"]
         sealed = [self._sealed(part) for part in ("test", "external") if self.prepared.split.parts()[part]]
         # Of the weights of a weighted arm one is tested, or an arm that is tested anyway.
         tested = len({(arm, planned.n, planned.budget, r) for planned, r, arm in trainings if not planned.weights})
-        stages = [self._syntheses(), self._trials("joint"), first, self._trials("self-training"), last]
+        judged = fidelity_seconds(self.prepared, self.mean[None])
+        stages = [self._syntheses(), *judged, self._trials("joint"), first, self._trials("self-training"), last]
         return [[seconds + self.keeping for seconds in stage] for stage in (*stages, sealed * tested)]
 
     def report(self) -> float:
@@ -158,26 +198,73 @@ class _Forecast:
         trainings = len(planned_trainings(self.prepared))
         scored = self._cases("validation", "target_validation", "test", "external")
         made = sum(count * self.mean[name].case_bytes for (name, *_), count in self._frozen().items())
-        return round(trainings * (self.mean[None].model_bytes + scored * ROW_BYTES) + made)
+        kept = sum(self.mean[name].fit_disk for name, *_ in self._fits())
+        return round(trainings * (self.mean[None].model_bytes + scored * ROW_BYTES) + made + kept)
 
-    def _training(self, planned: PlannedArm, arm: Arm) -> float:
+    def engines(self) -> tuple[EngineCost, ...]:
+        """Return what the fits of each engine take that trains a network."""
+        fits, found = Counter(name for name, *_ in self._fits()), []
+        for name, engine in self.prepared.plan.engines.items():
+            timed = self.mean[name]
+            if timed.fit_memory or timed.fit_disk:
+                found.append(
+                    EngineCost(
+                        name,
+                        str(engine.spec["kind"]),
+                        fits[name],
+                        fits[name] * timed.fit / 3600,
+                        round(timed.fit_memory),
+                        round(fits[name] * timed.fit_disk),
+                        timed.choices,
+                    )
+                )
+        return tuple(found)
+
+    def _fits(self) -> set[_FitOf]:
+        """Return all fits of engines: by engine, patients and replicate."""
+        found = set(self._frozen())
+        for planned, replicate, arm in planned_trainings(self.prepared):
+            if arm.engine and self.prepared.plan.engines[arm.engine].mode == "streamed":
+                groups = self._groups(planned.n, replicate)
+                found |= {(arm.engine, patients, replicate) for patients in groups}
+        return found
+
+    def _groups(self, n: int, replicate: int) -> list[tuple[str, ...]]:
+        """Return the patients that an arm's engine is fitted on: its own, and those of its folds where it is tuned."""
+        own = self.prepared.subset(n, replicate)
+        if not self.prepared.plan.training.tuning.candidates:
+            return [own]
+        return [own, *(fold.train for fold in folds_of(self.prepared.plan, own, replicate))]
+
+    def _training(self, planned: PlannedArm, replicate: int, arm: Arm, met: set[_FitOf]) -> float:
         looked = self._cases("validation", "target_validation") * self.mean[None].score
-        return self._fitting(arm, planned.n, planned.steps) + self.mean[arm.engine].fixed + looked
+        patients = self.prepared.subset(planned.n, replicate)
+        engine = self._streamed(arm, patients, replicate, met)
+        return self._fitting(arm, planned.n, planned.steps) + engine + self.mean[arm.engine].fixed + looked
+
+    def _streamed(self, arm: Arm, patients: tuple[str, ...], replicate: int, met: set[_FitOf]) -> float:
+        """Return the seconds of an arm's streamed engine: its fit for the first arm, finding it for the others."""
+        if arm.engine is None or self.prepared.plan.engines[arm.engine].mode != "streamed":
+            return 0.0
+        fit = (arm.engine, patients, replicate)
+        seconds = self.mean[arm.engine].refit if fit in met else self.mean[arm.engine].fit
+        met.add(fit)
+        return seconds
 
     def _fitting(self, arm: Arm, n: int, steps: int) -> float:
-        """Return the seconds of an arm's steps, its streamed engine's fit, and its labels of self-training."""
+        """Return the seconds of an arm's steps, and of its labels of self-training."""
         timed, real = self.mean[arm.engine], self.mean[None]
         # Pre-training takes half of its steps on synthetic cases only.
         share = 0.5 if arm.schedule == "pretrain" else arm.mix.synthetic / arm.mix.per_real
         # The probe drew half of each batch from the engine; what a synthetic draw costs more than a real one scales.
         step = real.step + max(timed.step - real.step, 0.0) * share / 0.5 if arm.engine else real.step
-        fit = timed.fit if arm.engine and self.prepared.plan.engines[arm.engine].mode == "streamed" else 0.0
         taught = len(self.prepared.unlabelled(self.prepared.subset(n, 0))) if arm.schedule == "self-training" else 0
-        return steps * step + fit + taught * real.predict
+        return steps * step + taught * real.predict
 
     def _trials(self, schedule: str) -> list[float]:
         plan = self.prepared.plan
-        seconds = []
+        seconds: list[float] = []
+        met: set[_FitOf] = set()
         for arm, n, replicate in planned_trials(self.prepared):
             if (arm.schedule == "self-training") != (schedule == "self-training"):
                 continue
@@ -185,23 +272,22 @@ class _Forecast:
                 steps = plan.training.tuning.steps or plan.training.steps
                 held = labelled_cases(self.prepared, fold.held) * self.mean[None].score
                 each = self._fitting(arm, n, steps) + self.mean[arm.engine].blind + held
-                seconds += [each] * len(plan.training.tuning.candidates)
+                seconds += [
+                    each + self._streamed(arm, fold.train, replicate, met) for _ in plan.training.tuning.candidates
+                ]
         return seconds
 
     def _syntheses(self) -> list[float]:
         return [self.mean[name].fit + made * self.mean[name].sample for (name, *_), made in self._frozen().items()]
 
-    def _frozen(self) -> dict[tuple[str, tuple[str, ...], int], int]:
+    def _frozen(self) -> dict[_FitOf, int]:
         """Return how many cases are frozen, by engine, parents and replicate; those of the folds are among them."""
         prepared = self.prepared
-        counts: dict[tuple[str, tuple[str, ...], int], int] = {}
+        counts: dict[_FitOf, int] = {}
         for planned, replicate, arm in planned_trainings(prepared):
             if arm.engine is None or prepared.plan.engines[arm.engine].mode == "streamed":
                 continue
-            groups = [prepared.subset(planned.n, replicate)]
-            if prepared.plan.training.tuning.candidates:
-                groups += [fold.train for fold in folds_of(prepared.plan, groups[0], replicate)]
-            for patients in groups:
+            for patients in self._groups(planned.n, replicate):
                 at = (arm.engine, patients, replicate)
                 made = arm.mix.counts(labelled_cases(prepared, patients))[1]
                 counts[at] = max(counts.get(at, 0), made)
@@ -235,4 +321,6 @@ def _keeping(prepared: Prepared) -> float:
 
 
 def _mean(found: Sequence[Timed]) -> Timed:
-    return Timed(**{f.name: float(np.mean([getattr(t, f.name) for t in found])) for f in fields(Timed)})  # type: ignore[arg-type]
+    numbers = [f.name for f in fields(Timed) if f.name != "choices"]
+    means: dict[str, Any] = {name: float(np.mean([getattr(t, name) for t in found])) for name in numbers}
+    return Timed(**means, choices=found[0].choices)

@@ -204,3 +204,25 @@ class DetectionAndCalibration:
     lesion_labels: list[str]
     rule: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class MixedEffects:
+    """Where the spread of the headline difference comes from, and whether a second method gives its interval too.
+
+    Parameters
+    ----------
+    difference
+        The headline difference with the interval of a mixed-effects model.
+    patient, replicate, residual
+        Standard deviations with their intervals, in the unit of the metric.
+    agrees
+        Whether the interval is like the bootstrap's, by the rule that ``sentence`` states.
+    """
+
+    difference: Estimate
+    patient: Estimate
+    replicate: Estimate
+    residual: Estimate
+    agrees: bool
+    sentence: str

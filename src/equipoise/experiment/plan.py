@@ -20,6 +20,9 @@ from pydantic import (
 
 from equipoise.core.registry import canonical, make
 from equipoise.errors import EquipoiseError, PlanError, did_you_mean
+from equipoise.experiment.engine_plan import EnginePlan as EnginePlan
+from equipoise.experiment.engine_plan import FidelityPlan
+from equipoise.features.filtering import LEAST_PATIENTS
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -142,29 +145,6 @@ class ArmsPlan(_Part):
         return self
 
 
-class EnginePlan(_Part):
-    """An engine, as its kind and parameters, and how its cases are used.
-
-    ``arms = "all"`` runs every arm with it; ``"few"`` only synthetic-only and the mix whose ratio is nearest to 1:1,
-    under the plan's first budget. ``known_gap`` marks an engine whose distance from the data is known, because the data
-    are simulated too: it checks the instrument and is never the headline.
-    """
-
-    spec: Spec
-    mode: Literal["frozen", "streamed"] = "frozen"
-    arms: Literal["all", "few"] = "all"
-    known_gap: Literal["zero", "large"] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _kind_beside_mode(cls, content: Any) -> Any:
-        """Take the engine's own parameters from beside ``mode`` and the others, as they stand in the TOML table."""
-        if not isinstance(content, dict) or "spec" in content:
-            return content
-        own = {key: content[key] for key in ("mode", "arms", "known_gap") if key in content}
-        return {**own, "spec": {key: value for key, value in content.items() if key not in own}}
-
-
 class MetricPlan(_Part):
     """The primary metric, its margin (declared before, in the metric's unit) and the tolerance of NSD."""
 
@@ -215,6 +195,7 @@ class Plan(_Part):
     split: SplitPlan = SplitPlan()
     target: TargetPlan = TargetPlan()
     training: TrainingPlan = TrainingPlan()
+    fidelity: FidelityPlan = FidelityPlan()
     arms: ArmsPlan = ArmsPlan()
     engines: dict[str, EnginePlan]
     metric: MetricPlan = MetricPlan()
@@ -229,6 +210,16 @@ class Plan(_Part):
         return self
 
     @model_validator(mode="after")
+    def _can_be_filtered(self) -> Plan:
+        smallest = min(self.arms.all_arms_at or self.arms.sizes, default=LEAST_PATIENTS)
+        if smallest < LEAST_PATIENTS and any(engine.filter.on for engine in self.engines.values()):
+            raise ValueError(
+                f"a filter is fitted on {LEAST_PATIENTS} or more patients, and engines are run with {smallest}: leave "
+                "that size out of arms.sizes or arms.all_arms_at, or take the filter from the engine"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _can_be_tuned(self) -> Plan:
         if self.training.tuning.candidates and min(self.arms.sizes, default=2) < 2:
             raise ValueError(
@@ -236,6 +227,11 @@ class Plan(_Part):
                 "1 patient: leave the size 1 out, or write tuning = 'none'"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_it_is_written(self, rest: SerializerFunctionWrapHandler) -> Any:
+        # A plan that says nothing of label fidelity keeps the hash that it was sealed under before there was any.
+        return {key: value for key, value in rest(self).items() if key != "fidelity" or self.fidelity != FidelityPlan()}
 
     @property
     def hash(self) -> str:
@@ -274,7 +270,12 @@ def parse_plan(content: dict[str, Any], file: Path | None = None) -> Plan:
             "formats": [spec for spec in (plan.data, plan.external) if spec is not None],
         }.items():
             for spec in specs:
-                make(group, spec)
+                made = make(group, spec)
+                if plan.training.tuning.candidates and not getattr(made, "found", True):
+                    raise PlanError(
+                        "training.augment is searched on validation patients, training.tuning tunes without them",
+                        fix="leave one of both out",
+                    )
     except EquipoiseError as error:
         raise PlanError(error.message, file=file, fix=error.fix or "correct the plan") from error
     return plan
@@ -296,9 +297,7 @@ def _keys(parents: list[str]) -> list[str]:
     """Return the keys known at a place of the plan."""
     model: Any = Plan
     for name in parents:
-        if model is EnginePlan or not hasattr(model, "model_fields"):
-            continue
-        if name in model.model_fields:
+        if name in getattr(model, "model_fields", {}):
             model = EnginePlan if name == "engines" else model.model_fields[name].annotation
     return list(getattr(model, "model_fields", {}))
 

@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from equipoise.core import Augment, Case, Learner, Mix, TrainingSet, rng_for
-from equipoise.core.registry import canonical, make
+from equipoise.core import Case, Learner, Mix, TrainingSet, rng_for
+from equipoise.core.registry import make
 from equipoise.experiment.data import part_cases, with_test_truth
+from equipoise.experiment.engine_probe import EngineTimed, probe_engine
+from equipoise.experiment.policy import augmentation_of
 from equipoise.experiment.scoring import score_cases
-from equipoise.experiment.synthesis import fitted, sampled, stream_of
+from equipoise.experiment.synthesis import stream_of
 from equipoise.experiment.tasks import Context
 from equipoise.workspace.cases import case_to_bytes
 
@@ -48,8 +50,10 @@ class Timed:
         One training besides its steps, with and without validation.
     score, predict
         One case, scored (its prediction included) or predicted only.
-    fit, sample
-        The engine: its fit, and one case.
+    fit, refit, sample
+        The engine: its whole fit, one that finds it finished on the disk, and one case.
+    fit_memory, fit_disk, choices
+        As in `equipoise.experiment.engine_probe.EngineTimed`.
     model_bytes, case_bytes, memory
         A model's file, a synthetic case's, and the process.
     process
@@ -64,11 +68,15 @@ class Timed:
     score: float
     predict: float
     fit: float
+    refit: float
     sample: float
     model_bytes: float
     case_bytes: float
     memory: float
     process: int
+    fit_memory: float = 0.0
+    fit_disk: float = 0.0
+    choices: tuple[str, ...] = ()
 
 
 def run_probe(probe: Probe) -> Timed:
@@ -79,8 +87,9 @@ def run_probe(probe: Probe) -> Timed:
     listing = time.perf_counter() - began
     validation = [with_test_truth(plan, c) for c in part_cases(context.source, context.split.validation)]
     learner = cast(Learner, make("learners", plan.training.learner))
-    augment = cast(Augment, make("augmentations", plan.training.augment))
-    training, fit, sample = _training_set(probe, real)
+    augment = augmentation_of(plan)
+    engine = probe_engine(context, probe.engine, real) if probe.engine else None
+    training = _training_set(probe, real, engine)
 
     def train(steps: int, seen: Sequence[Case]) -> tuple[Any, float]:
         start = time.perf_counter()
@@ -105,31 +114,27 @@ def run_probe(probe: Probe) -> Timed:
         blind=blind,
         score=score,
         predict=seconds_of(lambda: predictor.predict(few[0].image)),
-        fit=fit,
-        sample=sample,
+        fit=engine.fit if engine else 0.0,
+        refit=engine.refit if engine else 0.0,
+        sample=engine.sample if engine else 0.0,
         model_bytes=len(predictor.to_bytes()),
         case_bytes=len(case_to_bytes(training.synthetic[0])) if training.synthetic else 0,
         memory=memory_held(),
         process=os.getpid(),
+        fit_memory=engine.memory if engine else 0.0,
+        fit_disk=engine.disk if engine else 0.0,
+        choices=engine.choices if engine else (),
     )
 
 
-def _training_set(probe: Probe, cases: tuple[Case, ...]) -> tuple[TrainingSet, float, float]:
-    """Return what the probe trains on, and the seconds of a fit and of one synthetic case."""
-    context = probe.context
-    if probe.engine is None:
-        return TrainingSet(cases, (), Mix(), context.split), 0.0, 0.0
-    chosen = context.plan.engines[probe.engine]
-    start = time.perf_counter()
-    engine = fitted(canonical(chosen.spec), cases, context.split, context.plan.seed, "probe")
-    fit = time.perf_counter() - start
-    # The first case compiles kernels.
-    made = tuple(sampled(engine, cases[0], 1, context.plan.seed, "probe", "first"))
-    start = time.perf_counter()
-    made += tuple(sampled(engine, cases[0], 4, context.plan.seed, "probe"))
-    sample = (time.perf_counter() - start) / 4
-    stream = stream_of(engine, cases[0]) if chosen.mode == "streamed" else None
-    return TrainingSet(cases, () if stream else made, Mix(synthetic=1), context.split, stream), fit, sample
+def _training_set(probe: Probe, cases: tuple[Case, ...], engine: EngineTimed | None) -> TrainingSet:
+    """Return what the probe trains on."""
+    split = probe.context.split
+    if probe.engine is None or engine is None:
+        return TrainingSet(cases, (), Mix(), split)
+    streamed = probe.context.plan.engines[probe.engine].mode == "streamed"
+    stream = stream_of(engine.engine, cases[0]) if streamed else None
+    return TrainingSet(cases, () if stream else engine.made, Mix(synthetic=1), split, stream)
 
 
 def seconds_of(work: Callable[[], object]) -> float:

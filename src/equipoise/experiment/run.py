@@ -12,6 +12,9 @@ import polars as pl
 
 from equipoise.experiment.arms import PlannedArm
 from equipoise.experiment.data import to_json
+from equipoise.experiment.fits import watched
+from equipoise.experiment.judging import judge_engines
+from equipoise.experiment.obedience import Fidelity
 from equipoise.experiment.preparation import Prepared, candidates, labelled_cases
 from equipoise.experiment.tasks import Evaluate, Progress, Synthesise, Task, Train, run_task
 from equipoise.experiment.tuning import Choice, arm_at, tune
@@ -43,6 +46,8 @@ class Finished:
         Controls that could not be run, and why.
     tuned
         What each arm and replicate chose by cross-validation, where the plan tunes.
+    fidelity
+        Whether labels fit the engines' images, and what filters dropped.
     """
 
     prepared: Prepared
@@ -55,6 +60,7 @@ class Finished:
     weights: dict[Trained, float]
     not_run: dict[str, str]
     tuned: dict[Trained, Choice] = field(default_factory=dict)
+    fidelity: Fidelity = field(default_factory=Fidelity)
 
 
 def run(
@@ -72,6 +78,7 @@ def run(
         sealed = _seal(prepared, workspace, toml, root, command)
         driver = _Driver(workspace, runner, progress)
         frozen = _synthesise(prepared, driver)
+        fidelity = judge_engines(prepared, frozen, driver.run, workspace)
         tasks, not_run = _trainings(prepared, frozen)
         tuned = tune(prepared, [t for t in tasks.values() if t.arm.schedule != "self-training"], driver.run)
         tasks = {at: tuned.applied(task) for at, task in tasks.items()}
@@ -98,6 +105,7 @@ def run(
         weights,
         not_run,
         {at: choices[arm_at(task)] for at, task in chosen.items() if arm_at(task) in choices},
+        fidelity,
     )
 
 
@@ -135,12 +143,19 @@ class _Driver:
         left = [task for key, task in unique.items() if key not in facts]
         start = time.perf_counter()
         self._tell(stage, len(facts), len(unique), 0, start)
-        for done, (index, result) in enumerate(self.runner.map(run_task, left), 1):
-            task = left[index]
-            self.workspace.finish(task.key, task.kind, result.rows, result.facts, result.seconds)
-            facts[task.key] = result.facts
-            self._tell(stage, len(facts), len(unique), done, start)
+        with watched(self.workspace.path / "engines", self.progress):
+            for done, (index, result) in enumerate(self.runner.map(run_task, left), 1):
+                task = left[index]
+                self.workspace.finish(task.key, task.kind, result.rows, result.facts, result.seconds)
+                facts[task.key] = result.facts
+                self._log_dropped(task, result.facts)
+                self._tell(stage, len(facts), len(unique), done, start)
         return facts
+
+    def _log_dropped(self, task: Task, facts: Mapping[str, Any]) -> None:
+        if isinstance(task, Synthesise) and "dropped" in facts:
+            where = {"engine": task.engine, "n": len(task.patients), "replicate": task.replicate}
+            self.workspace.log("filtered synthetic cases", **where, made=facts["made"], dropped=facts["dropped"])
 
     def _tell(self, stage: str, finished: int, total: int, done: int, start: float) -> None:
         if self.progress and total:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, cast
+from typing import cast
 
 from equipoise.core import (
     Arm,
-    Augment,
     Case,
     FitRecord,
     Learner,
@@ -18,16 +17,19 @@ from equipoise.core import (
     Predictor,
     Split,
     TrainingSet,
-    patients_of,
     rng_for,
 )
-from equipoise.core.registry import canonical, make
+from equipoise.core.registry import make
+from equipoise.engines.augmentation.search import Search
 from equipoise.errors import EquipoiseError, LeakageError, TrainingError
 from equipoise.experiment.context import Context, Progress, Result, Task, key_of
 from equipoise.experiment.data import part_cases, with_test_truth
+from equipoise.experiment.fits import Fit, fit_engine, stream_names
 from equipoise.experiment.plan import Plan
+from equipoise.experiment.policy import augmentation_of, searched, shortened
 from equipoise.experiment.scoring import score_cases
-from equipoise.experiment.synthesis import fitted, sampled, stream_of
+from equipoise.experiment.screening import filter_key, sift
+from equipoise.experiment.synthesis import sampled, stream_of
 from equipoise.experiment.vault import Seal, Vault
 from equipoise.workspace.cases import case_from_bytes, case_to_bytes
 
@@ -48,22 +50,27 @@ class Synthesise:
     def key(self) -> str:
         """Hash of all that decides the result."""
         engine = self.context.plan.engines[self.engine]
-        return key_of(self.context, self.kind, self.engine, engine.spec, self.patients, self.replicate, self.count)
+        # Not its name: it is fitted and draws from the stream that it shares with every other engine.
+        parts = (engine.spec, self.patients, self.replicate, self.count)
+        return key_of(self.context, self.kind, *parts, *filter_key(self.context.plan, self.engine))
 
     def run(self) -> Result:
         """Return the objects of the frozen cases."""
         start = time.perf_counter()
         cases = part_cases(self.context.source, self.patients)
-        engine, fit_seconds = _fit(self.context, self.engine, cases, self.replicate)
-        made = sampled(
-            engine, cases[0], self.count, self.context.plan.seed, *_stream(self.engine, cases, self.replicate)
-        )
+        fit = fit_engine(self.context, self.engine, cases, self.replicate)
+        made = sampled(fit.engine, cases[0], self.count, self.context.plan.seed, *stream_names(cases, self.replicate))
+        told: dict[str, object] = {}
+        if self.context.plan.engines[self.engine].filter.on:
+            sifted = sift(self.context, self.engine, fit.engine, self.patients, self.count, self.replicate)
+            made, told = iter(sifted.cases), sifted.facts
         parents: set[str] = set()
         names = []
         for case in made:
             parents |= case.origin.parents
             names.append(self.context.store.put(case_to_bytes(case)))
-        facts = {"cases": names, "parents": sorted(parents), "fit_seconds": fit_seconds, "made": len(names)}
+        facts = {"cases": names, "parents": sorted(parents), "fit_seconds": fit.seconds, "made": len(names)}
+        facts |= {"training": fit.training, **told}
         return Result([], facts, time.perf_counter() - start)
 
 
@@ -106,7 +113,10 @@ class Train:
         """Return the model's object, its record, and the rows of the validation patients."""
         start, cpu = time.perf_counter(), time.process_time()
         validation = part_cases(self.context.source, self.context.split.validation)
-        predictor, records = self.fit([with_test_truth(self.context.plan, case) for case in validation])
+        streamed = self._streamed()
+        predictor, records, policy = self.fit(
+            [with_test_truth(self.context.plan, case) for case in validation], streamed
+        )
         rows = []
         for where, patients in _validation(self.context.split).items():
             cases = [with_test_truth(self.context.plan, c) for c in part_cases(self.context.source, patients)]
@@ -114,7 +124,8 @@ class Train:
         facts = {
             "model": self.context.store.put(predictor.to_bytes()),
             "parents": sorted(predictor.parents),
-            "steps": sum(r.steps for r in records),
+            "steps": sum(r.steps for r in records) + (policy.steps if policy else 0),
+            "policy": policy and policy.as_dict(),
             "draws": sum(r.draws for r in records),
             "synthetic_draws": sum(r.synthetic_draws for r in records),
             "distinct_synthetic": sum(r.distinct_synthetic for r in records),
@@ -123,19 +134,29 @@ class Train:
             "prevalence": records[-1].prevalence,
             "curves": [r.curve for r in records],
             "candidate": self.candidate,
+            "training": streamed and streamed.training,
             "cpu_seconds": time.process_time() - cpu,
         }
         return Result(rows, facts, time.perf_counter() - start)
 
-    def fit(self, validation: Sequence[Case]) -> tuple[Predictor, list[FitRecord]]:
-        """Return the trained model and the record of each course; validation may choose the checkpoint."""
+    def fit(
+        self, validation: Sequence[Case], streamed: Fit | None = None
+    ) -> tuple[Predictor, list[FitRecord], Search | None]:
+        """Return the trained model, the record of each course, and the search of its augmentation, if there was one.
+
+        Validation may choose the augmentation and the checkpoint. ``streamed`` is the arm's engine, if it is fitted
+        already.
+        """
         plan = self.context.plan
         learner = cast(Learner, make("learners", plan.training.tuned(self.candidate)))
-        augment = cast(Augment, make("augmentations", plan.training.augment))
-        rng = rng_for(plan.seed, "train", self.replicate, len(self.patients), self.arm.name, self.budget)
+        names = (self.replicate, len(self.patients), self.arm.name, self.budget)
+        rng = rng_for(plan.seed, "train", *names)
+        courses = list(self._courses(learner, streamed or self._streamed()))
+        policy = searched(plan, learner, courses[0][0], validation, self.steps, rng_for(plan.seed, "policy", *names))
+        augment = policy.policy if policy else augmentation_of(plan)
         start: Predictor | None = None
         records = []
-        for training, steps in self._courses(learner):
+        for training, steps in shortened(courses, policy.steps) if policy else courses:
             try:
                 start = learner.fit(training, validation, steps, rng.spawn(1)[0], augment, start, self.select)
                 records.append(start.record)
@@ -156,9 +177,16 @@ class Train:
                 why="its weights, normaliser or filter have seen the test",
                 fix="a learner must fit everything on the training set that it is given",
             )
-        return start, records
+        return start, records, policy
 
-    def _courses(self, learner: Learner) -> Iterator[tuple[TrainingSet, int]]:
+    def _streamed(self) -> Fit | None:
+        """Return the fitted engine of an arm whose synthetic cases are drawn while it trains."""
+        if self.arm.engine is None or self.frozen:
+            return None
+        real = part_cases(self.context.source, self.patients)
+        return fit_engine(self.context, self.arm.engine, real, self.replicate)
+
+    def _courses(self, learner: Learner, streamed: Fit | None) -> Iterator[tuple[TrainingSet, int]]:
         """Yield what is trained on, one after the other, and for how many steps."""
         arm, split = self.arm, self.context.split
         real = tuple(part_cases(self.context.source, self.patients))
@@ -169,9 +197,7 @@ class Train:
             yield TrainingSet(real, pseudo, mix, split, extra_parents=extra), self.steps
             return
         frozen = tuple(case_from_bytes(self.context.store.get(name)) for name in self.frozen)
-        stream = None
-        if arm.engine and not frozen:
-            stream = stream_of(_fit(self.context, arm.engine, real, self.replicate)[0], real[0])
+        stream = stream_of(streamed.engine, real[0]) if streamed else None
         if arm.schedule == "pretrain":
             half = self.steps // 2
             yield TrainingSet(real, frozen, Mix(real=0, synthetic=arm.mix.synthetic), split, stream), half
@@ -249,18 +275,6 @@ class _HeldOut:
 def _validation(split: Split) -> dict[str, frozenset[str]]:
     parts = {"validation": split.validation, "target validation": split.target_validation}
     return {where: patients for where, patients in parts.items() if patients}
-
-
-def _fit(context: Context, name: str, cases: Sequence[Case], replicate: int) -> tuple[Any, float]:
-    start = time.perf_counter()
-    spec = canonical(context.plan.engines[name].spec)
-    engine = fitted(spec, cases, context.split, context.plan.seed, *_stream(name, cases, replicate))
-    return engine, time.perf_counter() - start
-
-
-def _stream(name: str, cases: Sequence[Case], replicate: int) -> tuple[object, ...]:
-    """Return the names of an engine's random stream: every arm of one size and replicate shares its fit."""
-    return name, replicate, len(patients_of(cases))
 
 
 __all__ = [

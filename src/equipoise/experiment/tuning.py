@@ -103,7 +103,7 @@ class Trial:
         start, metric = time.perf_counter(), self.context.plan.metric
         cases = part_cases(self.context.source, self.held)
         try:
-            predictor, _ = self.train.fit(())
+            predictor, *_ = self.train.fit(())
         except TrainingError as error:
             facts: dict[str, Any] = {"scores": dict.fromkeys(sorted(self.held), 0.0), "failed": error.message}
             return Result([], facts, time.perf_counter() - start)

@@ -22,6 +22,8 @@ from equipoise.report.calibration import calibration
 from equipoise.report.closing import limits, lineage, reproduce
 from equipoise.report.colours import DARK, LIGHT, REAL, SYNTHETIC
 from equipoise.report.content import Section
+from equipoise.report.engines_trained import engines_trained
+from equipoise.report.fidelity import fidelity
 from equipoise.report.forest import forest
 from equipoise.report.gallery import predictions, simulated_badge
 from equipoise.report.groups import strata
@@ -70,6 +72,8 @@ def sections(findings: Findings) -> list[Section]:
         strata(findings),
         boundary(findings),
         predictions(findings),
+        engines_trained(findings),
+        fidelity(findings),
         lineage(findings),
         secondary(findings),
         calibration(findings),

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from equipoise.core import Case
-from equipoise.core.registry import canonical, load
+from equipoise.core.registry import load
 from equipoise.experiment.data import part_cases
 from equipoise.experiment.findings import Picture
+from equipoise.experiment.fits import fit_engine
 from equipoise.experiment.run import Finished
-from equipoise.experiment.synthesis import fitted, sampled
+from equipoise.experiment.synthesis import sampled
 from equipoise.report.frames import Shown, framed
 from equipoise.workspace import Workspace
 from equipoise.workspace.cases import case_from_bytes
@@ -23,8 +24,8 @@ OF_EACH = 6
 def side_by_side(finished: Finished, workspace: Workspace, simulated: bool) -> list[Picture]:
     """Return real training cases beside synthetic ones of every engine, in equal numbers.
 
-    Frozen cases are shown as they were trained on; a streamed engine is fitted once more, on the patients of the
-    largest size, and draws new ones.
+    Frozen cases are shown as they were trained on; a streamed engine draws new ones, as it was fitted on the patients
+    of the largest size: once more if its fit was not kept.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def side_by_side(finished: Finished, workspace: Workspace, simulated: bool) -> l
         if frozen:
             made = [case_from_bytes(workspace.objects.get(key)) for key in frozen[-1][:each]]
         else:
-            maker = fitted(canonical(engine.spec), real, prepared.split, prepared.plan.seed, "report", name)
+            maker = fit_engine(prepared.context, name, real, 0).engine
             made = list(sampled(maker, real[0], each, prepared.plan.seed, "report", name))
         physics = simulated or getattr(load("engines", str(engine.spec["kind"])), "simulates", False)
         shown += [Shown(case, "synthetic", physics) for case in made]

@@ -30,7 +30,9 @@ from equipoise.experiment.tasks import vault_of
 from equipoise.experiment.tuning import tuned_arms
 from equipoise.experiment.vault import open_vault
 from equipoise.metrics import assd, boundary_offset, dice
+from equipoise.report.engines_trained import set_size_checks
 from equipoise.report.pictures import picture
+from equipoise.report.sample_grids import trained_engines
 from equipoise.report.side_by_side import side_by_side
 from equipoise.stats import by_patient, mean_interval
 from equipoise.workspace import Workspace
@@ -71,6 +73,7 @@ def tell(finished: Finished, workspace: Workspace, toml: str, command: str, budg
     compared = _planned(prepared, best)
     held_out = _held_out(finished, workspace)
     checked = mixed_effects(scores, best)
+    trained = trained_engines(finished, workspace.objects)
     return Findings(
         title=prepared.plan.title,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -82,7 +85,7 @@ def tell(finished: Finished, workspace: Workspace, toml: str, command: str, budg
         instrument_check=simulated is not None,
         simulated_label=simulated,
         lights=conclude.lights(best, gated, [e.licence for e in prepared.entries]),
-        first_page=checks.first_page(scores, arms, gated, workspace) + disagreement(checked),
+        first_page=checks.first_page(scores, arms, gated, workspace) + disagreement(checked) + set_size_checks(trained),
         data=data_card(prepared),
         leakage=checks.leakage(finished),
         gate=gated,
@@ -104,6 +107,8 @@ def tell(finished: Finished, workspace: Workspace, toml: str, command: str, budg
         mixed_effects=checked,
         detection_and_calibration=detection_and_calibration(scores, best),
         tuning=tuned_arms(prepared.plan, finished.tuned),
+        trained_engines=trained,
+        fidelity=finished.fidelity,
     )
 
 
@@ -219,13 +224,18 @@ def _lineage(finished: Finished) -> list[Lineage]:
                 fits=len(frozen) or len(used),
                 parents=len(parents),
                 made=made,
-                dropped=0,
-                fit_seconds=sum(facts["fit_seconds"] for facts in frozen),
+                dropped=sum(d.dropped for d in finished.fidelity.dropped if d.engine == name),
+                fit_seconds=sum(_fit_seconds(facts) for facts in frozen),
                 mode=engine.mode,
                 licence="as its parents' cases" if parents else "no parents: free",
             )
         )
     return found
+
+
+def _fit_seconds(facts: dict[str, Any]) -> float:
+    """Return how long a fit took, over all interruptions; a finished one that was found took little this time."""
+    return float(max(facts["fit_seconds"], (facts.get("training") or {}).get("seconds", 0.0)))
 
 
 def _extremes(

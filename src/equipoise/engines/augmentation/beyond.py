@@ -5,19 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import islice
 from typing import ClassVar
 
 import numpy as np
 
-from equipoise.core import Case, ClassLabel, Image, LabelMap, Origin, patients_of, rng_for
+from equipoise.core import Case, Image, LabelMap, Origin, patients_of, rng_for
 from equipoise.core.registry import canonical, spec_of
 from equipoise.engines.augmentation import looks
+from equipoise.engines.augmentation.carving import carve_in
+from equipoise.engines.augmentation.lesions import Lesions, copy_in, find_lesions
 from equipoise.engines.augmentation.mixing import Window, may_exchange, set_in
-from equipoise.engines.augmentation.source import Source, cut, placed, require_alike, restore, roomy
+from equipoise.engines.augmentation.source import (
+    Source,
+    cut,
+    longest_side,
+    named_after,
+    placed,
+    require_alike,
+    restain,
+    restore,
+    roomy,
+)
 from equipoise.engines.augmentation.tissue import Tissue, dress_labels, dress_tissue, learn
 from equipoise.engines.parts.appearance import blur
 from equipoise.engines.parts.warp import SAFE_2D, SAFE_3D, node_counts, warp
 from equipoise.errors import EngineError, PlanError
+
+DONORS = 4
+"""Cases from which a carved region is tried, and lesions of which a copy is tried."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,8 @@ class Augmentation:
         Probability (times the square of ``strength``) that such a curve may fall, so that tissues swap their order.
     colour, p_colour
         Hue, saturation and mixing of colours; 1 is up to 45 degrees. For images of three channels only.
+    stain, p_stain
+        Change of both stains' concentrations, 1 is by up to 1.6 times; for stained sections in three channels only.
     bias, p_bias
         SD of the logarithm of a smooth shading.
     sharpen, p_sharpen
@@ -65,6 +83,13 @@ class Augmentation:
     mixing, p_mixing
         Radius of a part of another case, as a part of the image's shortest side (its area, not its radius, grows with
         ``strength``). Set ``p_mixing = 0`` where a structure is one of a kind and is measured whole, such as a head.
+    carving, p_carving
+        Farthest edge of a region carved out of another case along ``lesion`` (all labels, if that is empty), in units
+        of the label's depth; 0 is never. See `carving`.
+    lesion, p_lesion
+        Label of which single instances are copied into tissue where such lesions occur, seamlessly; empty is never.
+    lesion_zoom, lesion_turn
+        It is up to ``1 + lesion_zoom`` times as large or as small, and turned by up to that many degrees.
     clusters
         Sub-labels of the unlabelled tissue that are estimated from the training images.
     patch
@@ -101,6 +126,8 @@ class Augmentation:
     folding: float = 0.5
     colour: float = 1.0
     p_colour: float = 0.7
+    stain: float = 0.0
+    p_stain: float = 0.7
     bias: float = 0.4
     p_bias: float = 0.4
     sharpen: float = 1.5
@@ -116,21 +143,28 @@ class Augmentation:
     p_elastic: float = 0.7
     mixing: float = 0.3
     p_mixing: float = 0.3
+    carving: float = 0.0
+    p_carving: float = 0.5
+    lesion: str = ""
+    p_lesion: float = 0.7
+    lesion_zoom: float = 0.5
+    lesion_turn: float = 180.0
     clusters: int = 4
     patch: int = 0
     foreground: float = 0.5
     _sources: tuple[Source, ...] = field(default=(), repr=False, compare=False)
     _tissue: Tissue | None = field(default=None, repr=False, compare=False)
+    _lesions: Lesions | None = field(default=None, repr=False, compare=False)
     _parents: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         shares = {"strength", "curve", "elastic", "foreground", "folding"}
-        for name in (f.name for f in fields(self) if not f.name.startswith("_")):
-            value, top = getattr(self, name), math.inf
+        for name in (f.name for f in fields(self) if not f.name.startswith("_") and f.name != "lesion"):
+            value, top = getattr(self, name), 360.0 if name == "lesion_turn" else math.inf
             if name in shares or name.startswith("p_"):
                 top = 1.0
             if not 0 <= value <= top or math.isinf(value):
-                limit = "a number from 0 to 1" if top == 1 else "0 or more"
+                limit = "0 or more" if math.isinf(top) else f"a number from 0 to {top:.0f}"
                 raise PlanError(f"augmentation.{name} must be {limit}, got {value!r}", fix=f"set {name} to {limit}")
         if self.clusters < 1:
             raise PlanError("augmentation.clusters must be 1 or more: the unlabelled tissue is at least one")
@@ -150,11 +184,14 @@ class Augmentation:
         Raises
         ------
         EngineError
-            No case, one without truth, cases that do not belong together, or values that are not finite.
+            No or unlike cases, one without truth, values that are not finite, or no case that shows ``lesion``.
+        LabelError
+            The label scheme has no label of that name.
         """
         require_alike(cases)
         sources, tissue = learn(cases, self.clusters, rng)
-        return replace(self, _sources=sources, _tissue=tissue, _parents=patients_of(cases))
+        lesions = find_lesions(sources, tissue.centres, self.lesion) if self.lesion else None
+        return replace(self, _sources=sources, _tissue=tissue, _lesions=lesions, _parents=patients_of(cases))
 
     def sample(self, n: int, rng: np.random.Generator, labels: Sequence[LabelMap] | None = None) -> Iterator[Case]:
         """Yield ``n`` changed cases, one at a time; the first ones do not depend on how many are taken.
@@ -194,7 +231,7 @@ class Augmentation:
         first = np.maximum(start - margin, 0).astype(int)
         last = np.minimum(start + shape + margin, full).astype(int)
         u, labels = cut(host, first, last)
-        donor = self._mix(host, (u, labels, first), tissue.counted, rng)
+        donors = self._exchange(host, (u, labels, first), tissue, rng)
         if nodes is not None:
             u, labels = warp(u, labels, shape, np.eye(3), start - first, nodes, step)
         channels = len(tissue.counted)
@@ -206,7 +243,7 @@ class Augmentation:
             named = labels[:channels].astype(roomy(labels[:channels], truth))
             truth = LabelMap(named, truth.scheme, image.affine, image.frame, image.unit, ignore)
         origin = Origin("synthetic", self.kind, spec, f"{key:016x}", self._parents)
-        return _named(host.case, donor, image, truth, origin)
+        return named_after(host.case, donors, image, truth, origin)
 
     def _on(self, probability: float, amount: float, rng: np.random.Generator) -> float:
         """Return the amount at this strength, or 0 if the change does not happen to this case."""
@@ -228,7 +265,7 @@ class Augmentation:
         self, host: Source, shape: tuple[int, int, int], rng: np.random.Generator
     ) -> tuple[np.ndarray | None, list[float]]:
         """Return displacements of control nodes in voxels that cannot fold, and the nodes' distance."""
-        apart = _longest(host) * math.exp(rng.uniform(math.log(1 / 8), math.log(1 / 3)))
+        apart = longest_side(host) * math.exp(rng.uniform(math.log(1 / 8), math.log(1 / 3)))
         step = [max(apart / s, 2.0) for s in host.case.image.spacing]
         amount = self._on(self.p_elastic, self.elastic, rng)
         if not amount:
@@ -237,14 +274,25 @@ class Augmentation:
         nodes = 2 * rng.random((3, *node_counts(shape, step)), dtype=np.float32) - 1
         return nodes * limit.astype(np.float32)[:, None, None, None], step
 
-    def _mix(self, host: Source, window: Window, counted: Sequence[bool], rng: np.random.Generator) -> Source | None:
-        """Set a part of another case into a window of the host, in place; return the case that it came from."""
-        amount = self.mixing * math.sqrt(self.strength) if rng.random() < self.p_mixing else 0.0
+    def _exchange(self, host: Source, window: Window, tissue: Tissue, rng: np.random.Generator) -> list[Source]:
+        """Set parts of other cases into a window of the host, in place; return the cases that they came from."""
+        donors, counted = [], tissue.counted
         others = [s for s in self._sources if s is not host and may_exchange(s, host)]
-        if not amount or not others:
-            return None
-        donor = others[rng.integers(len(others))]
-        return donor if set_in(donor, host, window, amount, counted, rng) else None
+        amount = self.mixing * math.sqrt(self.strength) if rng.random() < self.p_mixing else 0.0
+        if amount and others:
+            donor = others[rng.integers(len(others))]
+            donors += [donor] if set_in(donor, host, window, amount, counted, rng) else []
+        # What is off draws nothing, so that a specification of before makes the cases of before.
+        if self.carving and (amount := self._on(self.p_carving, self.carving, rng)) and others:
+            channel, organ = (self._lesions.channel, self._lesions.organ) if self._lesions else (None, None)
+            tried = (others[n] for n in rng.permutation(len(others))[:DONORS])
+            carved = next((d for d in tried if carve_in(d, host, window, amount, channel, organ, counted, rng)), None)
+            donors += [carved] if carved else []
+        if self._lesions and (strength := self._on(self.p_lesion, 1.0, rng)):
+            zoom, turn = strength * self.lesion_zoom, strength * self.lesion_turn
+            what = self._lesions, self._sources, host, window, tissue.centres, zoom, turn, counted, rng
+            donors += list(islice(filter(None, (copy_in(*what) for _ in range(DONORS))), 1))
+        return donors
 
     def _look(
         self, u: np.ndarray, masks: np.ndarray, tissue: Tissue, host: Source, rng: np.random.Generator
@@ -259,8 +307,10 @@ class Augmentation:
             looks.bend_curves(u, amount, self.folding * self.strength**2, rng)
         if amount := self._on(self.p_colour, self.colour, rng):
             u = looks.turn_colours(u, amount, rng)
+        if self.stain and len(u) == 3 and (amount := self._on(self.p_stain, self.stain, rng)):
+            u = restain(u, host, amount, rng)
         if amount := self._on(self.p_bias, self.bias, rng):
-            looks.shade(u, amount, [_longest(host) / 2.5 / s for s in spacing], rng)
+            looks.shade(u, amount, [longest_side(host) / 2.5 / s for s in spacing], rng)
         if amount := self._on(self.p_sharpen, self.sharpen, rng):
             u = looks.sharpen(u, amount * rng.random())
         if amount := self._on(self.p_blur, self.blur, rng):
@@ -275,33 +325,6 @@ class Augmentation:
             size = self.grain * rng.random()
             looks.add_grain(u, amount * rng.random(), [size / s for s in spacing], rng)
         return u
-
-
-def _longest(host: Source) -> float:
-    """Return the longest side of a case's image, in mm or px."""
-    image = host.case.image
-    return max(n * s for n, s in zip(image.geometry.shape, image.spacing, strict=True))
-
-
-def _named(case: Case, donor: Source | None, image: Image, truth: LabelMap | ClassLabel | None, origin: Origin) -> Case:
-    """Return the synthetic case, with what holds of its source still said."""
-    licences = {case.licence} | ({donor.case.licence} if donor else set())
-    made_of: dict[str, str | float] = {"source": case.id}
-    if donor:
-        made_of["donor"] = donor.case.id
-    return replace(
-        case,
-        id=f"{origin.engine}-{origin.seed}",
-        patient=f"synthetic-{origin.engine}-{origin.seed}",
-        image=image,
-        truth=truth,
-        origin=origin,
-        scanner=None,
-        reads=(),
-        licence=None if None in licences else "; ".join(sorted(x for x in licences if x)),
-        attributes={**case.attributes, **made_of},
-        file=None,
-    )
 
 
 __all__ = ["Augmentation"]

@@ -12,8 +12,19 @@ from typing import ClassVar
 
 import numpy as np
 
-from equipoise.engines.parts.appearance import CURVE_NODES, blur, coarsen, moments, remap, rescale
-from equipoise.engines.parts.warp import SAFE_2D, SAFE_3D, node_counts, warp
+from equipoise.engines.augmentation.steps import (
+    Blur,
+    Contrast,
+    Curve,
+    LowResolution,
+    Mirror,
+    Move,
+    Noise,
+    Shift,
+    Step,
+    apply,
+)
+from equipoise.engines.parts.warp import SAFE_2D, SAFE_3D, node_counts
 from equipoise.errors import DataError, PlanError
 
 ANISOTROPIC = 3.0
@@ -151,27 +162,30 @@ class Classical:
                 f"image {image.shape} and labels {labels.shape} must be (C, I, J, K) and (L, I, J, K) on one grid",
                 fix="cut both with the same indices",
             )
-        changed, moved = self._move(np.array(image, np.float32, order="C"), np.array(labels, order="C"), rng)
-        return self._degrade(changed, rng), moved
+        steps = self.draw(image.shape, rng)
+        return apply(steps, np.array(image, np.float32, order="C"), np.array(labels, order="C"))
 
-    def _move(self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Flip, turn, zoom and bend image and labels together, with one interpolation."""
-        turned = [axis for axis in self.flip if image.shape[axis + 1] > 1 and _happens(self.p_flip, 1, rng)]
-        if turned:
-            axes = tuple(axis + 1 for axis in turned)
-            image, labels = np.ascontiguousarray(np.flip(image, axes)), np.ascontiguousarray(np.flip(labels, axes))
-        shape = (int(image.shape[1]), int(image.shape[2]), int(image.shape[3]))
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Step | None, ...]:
+        """Return what happens to a patch of shape ``(C, I, J, K)``, in order; ``None`` for what does not."""
+        return (self._mirror(shape, rng), self._move(shape, rng), *self._degrade(shape, rng))
+
+    def _mirror(self, shape: tuple[int, ...], rng: np.random.Generator) -> Step | None:
+        turned = tuple(axis for axis in self.flip if shape[axis + 1] > 1 and _happens(self.p_flip, 1, rng))
+        return Mirror(turned) if turned else None
+
+    def _move(self, shape: tuple[int, ...], rng: np.random.Generator) -> Step | None:
+        """Turn, zoom and bend image and labels together, with one interpolation."""
+        grid = (int(shape[1]), int(shape[2]), int(shape[3]))
         matrix = np.eye(3)
         if _happens(self.p_rotation, self.rotation, rng):
-            matrix = self._rotation(shape[2] == 1, rng)
+            matrix = self._rotation(grid[2] == 1, rng)
         if _happens(self.p_scale, self.scale, rng):
             matrix = matrix / _factor(self.scale, rng)
         step = tuple(max(self.elastic_nodes / s, 2.0) for s in self.spacing)
-        nodes = self._bend(shape, step, rng) if _happens(self.p_elastic, self.elastic, rng) else None
+        nodes = self._bend(grid, step, rng) if _happens(self.p_elastic, self.elastic, rng) else None
         if nodes is None and np.array_equal(matrix, np.eye(3)):
-            return image, labels
-        centre = (np.array(shape) - 1) / 2
-        return warp(image, labels, shape, matrix, centre - matrix @ centre, nodes, step)
+            return None
+        return Move(matrix, nodes, step)
 
     def _rotation(self, flat: bool, rng: np.random.Generator) -> np.ndarray:
         """Return a random rotation in mm, written for voxel indices."""
@@ -200,38 +214,27 @@ class Classical:
         bent: np.ndarray = limits * (2 * rng.random((3, *node_counts(shape, step)), dtype=np.float32) - 1)
         return bent
 
-    def _degrade(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Apply what changes grey values only, in nnU-Net's order."""
+    def _degrade(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Step | None, ...]:
+        """Return what changes grey values only, in nnU-Net's order."""
+        channels = range(shape[0])
+        noise = blurred = shift = contrast = coarse = gamma = None
         if _happens(self.p_noise, self.noise, rng):
-            image += np.float32(rng.uniform(0, self.noise)) * rng.standard_normal(image.shape, dtype=np.float32)
+            noise = Noise(rng.uniform(0, self.noise), rng.standard_normal(shape, dtype=np.float32))
         if _happens(self.p_blur, self.blur, rng):
             sigma = self.blur * rng.uniform(0.5, 1.0)
-            image = blur(image, [sigma / s for s in self.spacing])
+            i, j, k = self.spacing
+            blurred = Blur((sigma / i, sigma / j, sigma / k))
         if _happens(self.p_brightness, self.brightness, rng):
-            shift = rng.uniform(-self.brightness, self.brightness, image.shape[0])
-            image += np.asarray(shift, np.float32)[:, None, None, None]
+            shift = Shift(rng.uniform(-self.brightness, self.brightness, shape[0]))
         if _happens(self.p_contrast, self.contrast, rng):
-            mean, _, low, high = moments(image).T
-            factor = np.array([_factor(self.contrast, rng) for _ in mean])
-            rescale(image, factor, mean * (1 - factor), low, high)
+            contrast = Contrast(np.array([_factor(self.contrast, rng) for _ in channels]))
         if _happens(self.p_low_resolution, self.low_resolution, rng):
-            image = coarsen(image, [1 + rng.uniform(0, self.low_resolution)] * 3)
+            factor = 1 + rng.uniform(0, self.low_resolution)
+            coarse = LowResolution((factor, factor, factor))
         if _happens(self.p_gamma, self.gamma, rng):
-            self._gamma(image, rng)
-        return image
-
-    def _gamma(self, image: np.ndarray, rng: np.random.Generator) -> None:
-        """Bend the grey scale in place, then give each channel its mean and SD back."""
-        mean, sd, low, high = moments(image).T
-        x = np.linspace(0, 1, CURVE_NODES)
-        inverted = rng.random() < 0.25
-        powers = [_factor(self.gamma, rng) for _ in mean]
-        curves = np.array([1 - (1 - x) ** p if inverted else x**p for p in powers], np.float32)
-        remap(image, low, high, curves)
-        new_mean, new_sd = moments(image).T[:2]
-        factor = np.where(new_sd > 0, sd / np.maximum(new_sd, 1e-12), 1.0)
-        free = np.full(mean.shape, np.inf)
-        rescale(image, factor, mean - factor * new_mean, -free, free)
+            inverted = bool(rng.random() < 0.25)
+            gamma = Curve.gamma([_factor(self.gamma, rng) for _ in channels], inverted)
+        return noise, blurred, shift, contrast, coarse, gamma
 
 
 def _happens(probability: float, strength: float, rng: np.random.Generator) -> bool:

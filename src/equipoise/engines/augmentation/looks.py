@@ -41,15 +41,16 @@ def bend_curves(u: np.ndarray, amount: float, folding: float, rng: np.random.Gen
     rng
         Decides.
     """
-    common = _curve(folding, rng)
-    own = np.stack([_curve(folding, rng) for _ in u])
+    common = random_curve(folding, rng)
+    own = np.stack([random_curve(folding, rng) for _ in u])
     straight = np.linspace(0, 1, CURVE_NODES)
     apart = 0.5 * amount
     curves = (1 - amount) * straight + amount * ((1 - apart) * common + apart * own)
     remap(u, np.zeros(len(u)), np.ones(len(u)), curves.astype(np.float32))
 
 
-def _curve(folding: float, rng: np.random.Generator) -> np.ndarray:
+def random_curve(folding: float, rng: np.random.Generator) -> np.ndarray:
+    """Return a smooth curve from [0, 1] at `CURVE_NODES` points; with probability ``folding`` it may fall."""
     falls = rng.random() < folding
     rises = np.cumsum(rng.gamma(1.5, size=KNOTS))
     points = rng.random(KNOTS) if falls else (rises - rises[0]) / (rises[-1] - rises[0])
@@ -65,6 +66,12 @@ def turn_colours(u: np.ndarray, amount: float, rng: np.random.Generator) -> np.n
     """Return a three-colour image with hue (up to 45 degrees), saturation and colour mixing changed; others as is."""
     if len(u) != 3:
         return u
+    out: np.ndarray = (colour_matrix(amount, rng) @ u.reshape(3, -1)).reshape(u.shape)
+    return out
+
+
+def colour_matrix(amount: float, rng: np.random.Generator) -> np.ndarray:
+    """Return the float32 matrix ``(3, 3)`` of `turn_colours`; its rows sum to 1, so that grey stays grey."""
     angle = math.radians(45) * amount * rng.uniform(-1, 1)
     saturation = math.exp(0.7 * amount * rng.uniform(-1, 1))
     grey = np.full((3, 3), 1 / 3)
@@ -72,9 +79,8 @@ def turn_colours(u: np.ndarray, amount: float, rng: np.random.Generator) -> np.n
     # Rodrigues' rotation about the grey diagonal, with what is off it stretched by the saturation.
     hue = grey + saturation * (math.cos(angle) * (np.eye(3) - grey) + math.sin(angle) * axis)
     mix = np.eye(3) + 0.1 * amount * rng.standard_normal((3, 3))
-    matrix = (mix / mix.sum(axis=1, keepdims=True) @ hue).astype(np.float32)  # rows sum to 1: grey stays grey
-    out: np.ndarray = (matrix @ u.reshape(3, -1)).reshape(u.shape)
-    return out
+    matrix: np.ndarray = (mix / mix.sum(axis=1, keepdims=True) @ hue).astype(np.float32)
+    return matrix
 
 
 def shade(u: np.ndarray, amount: float, step: Sequence[float], rng: np.random.Generator) -> None:
@@ -120,4 +126,13 @@ def add_grain(u: np.ndarray, amount: float, sigma: Sequence[float], rng: np.rand
     u += np.float32(amount * visible) * weight * noise
 
 
-__all__ = ["add_grain", "bend_curves", "enlarge_voxels", "shade", "sharpen", "turn_colours"]
+__all__ = [
+    "add_grain",
+    "bend_curves",
+    "colour_matrix",
+    "enlarge_voxels",
+    "random_curve",
+    "shade",
+    "sharpen",
+    "turn_colours",
+]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from equipoise.core import Case, Image, LabelMap
+from equipoise.core import Case, ClassLabel, Image, LabelMap, Origin
 from equipoise.core.geometry import Unit
+from equipoise.engines.augmentation.stain import restain_light
 from equipoise.errors import EngineError
 
 SAMPLED = 4096
@@ -166,6 +168,46 @@ def placed(host: Source, start: np.ndarray) -> tuple[np.ndarray, str | None, Uni
     return affine, image.frame, image.unit
 
 
+def longest_side(source: Source) -> float:
+    """Return the longest side of a case's image, in mm or px."""
+    image = source.case.image
+    return max(n * s for n, s in zip(image.geometry.shape, image.spacing, strict=True))
+
+
+def restain(u: np.ndarray, host: Source, amount: float, rng: np.random.Generator) -> np.ndarray:
+    """Return a normalised colour image whose two stains are up to ``1.6 ** amount`` times as strong or as weak."""
+    low, high, glass = (
+        x.astype(np.float32)[:, None, None, None] for x in (host.low, host.high, np.maximum(host.high, host.ceiling))
+    )
+    light = (low + u * (high - low)) / glass
+    scale = np.exp(amount * math.log(1.6) * rng.uniform(-1, 1, 2))
+    restained = restain_light(light, scale, 0.15 * amount * rng.uniform(-1, 1, 2))
+    return np.asarray((restained * glass - low) / (high - low), np.float32)
+
+
+def named_after(
+    case: Case, donors: Sequence[Source], image: Image, truth: LabelMap | ClassLabel | None, origin: Origin
+) -> Case:
+    """Return the synthetic case, with what holds of its source still said."""
+    licences = {case.licence, *(d.case.licence for d in donors)}
+    made_of: dict[str, str | float] = {"source": case.id}
+    if donors:
+        made_of["donor"] = "; ".join(dict.fromkeys(d.case.id for d in donors))
+    return replace(
+        case,
+        id=f"{origin.engine}-{origin.seed}",
+        patient=f"synthetic-{origin.engine}-{origin.seed}",
+        image=image,
+        truth=truth,
+        origin=origin,
+        scanner=None,
+        reads=(),
+        licence=None if None in licences else "; ".join(sorted(x for x in licences if x)),
+        attributes={**case.attributes, **made_of},
+        file=None,
+    )
+
+
 def roomy(labels: np.ndarray, truth: LabelMap) -> np.dtype[np.generic]:
     """Return the truth's own type, or one that holds the instances which mixing has added."""
     own = np.dtype(truth.voxels.dtype)
@@ -180,11 +222,14 @@ __all__ = [
     "cut",
     "in_memory",
     "labels_of",
+    "longest_side",
     "measure",
+    "named_after",
     "placed",
     "probe_source",
     "probe_window",
     "require_alike",
+    "restain",
     "restore",
     "roomy",
 ]

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from equipoise.core import Case, Image, LabelMap, Origin
+from equipoise.core import Case, ClassLabel, Image, LabelMap, Origin
 from equipoise.core.registry import canonical, make, spec_of
 from equipoise.engines.parts.placement import Placement
 from equipoise.errors import DataError, EngineError
@@ -24,7 +24,7 @@ class Rendered:
     image
         On the grid of ``truth``.
     truth
-        The label map as given, or as the acquisition's declared projection or resampling carries it.
+        The label map as given, or as the acquisition's declared projection or resampling carries it; or a class.
     scanner
         Name of the profile that the acquisition was drawn from.
     attributes
@@ -34,13 +34,14 @@ class Rendered:
     """
 
     image: Image
-    truth: LabelMap
+    truth: LabelMap | ClassLabel
     scanner: str
     attributes: Mapping[str, str | float] = field(default_factory=dict)
     modality: str | None = None
 
 
-Render = Callable[[LabelMap, Placement | None, np.random.Generator], Rendered]
+Render = Callable[[Any, Placement | None, np.random.Generator], Rendered]
+"""Makes the picture of a label map, or of a class where the engine has learned classes."""
 
 
 class Simulator:
@@ -123,7 +124,7 @@ def render_cases(
     labels
         Label maps to render, or ``None`` for the anatomy's.
     anatomy
-        Draws label maps; one that also offers ``draw_placed`` tells where a training case's tissue came to lie.
+        Draws label maps, or classes; one with ``draw_placed`` tells where a training case's tissue came to lie.
     seen
         Patients that the imaging was fitted on.
     render
@@ -162,7 +163,7 @@ def placed(anatomy: Any, n: int, rng: np.random.Generator) -> Iterator[tuple[Lab
 def _cases(
     engine: Any,
     n: int,
-    maps: Iterator[tuple[LabelMap, Placement | None]],
+    maps: Iterator[tuple[Any, Placement | None]],
     parents: frozenset[str],
     rng: np.random.Generator,
     render: Render,

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from equipoise.engines.parts.learned.denoising import LEAST, MOST, denoise, noised
+from equipoise.engines.parts.learned.denoising import LEAST, MOST, Known, denoise, levels, noised
 from equipoise.engines.parts.learned.examples import Batch
 from equipoise.engines.parts.learned.fitting import Setup
-from equipoise.engines.parts.learned.folding import fold, over_tiles, unfold
+from equipoise.engines.parts.learned.folding import TILES, fold, over_tiles, unfold
+from equipoise.engines.parts.learned.given import Given
+from equipoise.engines.parts.learned.prior import Prior, rate_at
 
 with warnings.catch_warnings():
     # MONAI and what it imports announce deprecations of their own dependencies; none of them is ours to act on.
@@ -21,6 +23,11 @@ with warnings.catch_warnings():
 
 TIMES = 1000.0
 """Times from 0 to 1 are told to MONAI's network in thousandths, the scale that its embedding was made for."""
+
+MIDDLE, SPREAD = 0.7, 1.6
+"""Of the logistic-normal times that a training draws. Late ones count: where nearly all is noise, what a whole patch is
+like, dark surround or bright tissue, is decided. Esser P et al. Scaling rectified flow transformers for high-resolution
+image synthesis. ICML 2024. arXiv:2403.03206"""
 
 
 class Denoiser:
@@ -31,6 +38,7 @@ class Denoiser:
     def __init__(self, engine: Any, setup: Setup, network: nn.Module) -> None:
         self.engine, self.setup = engine, setup
         self.network = network
+        self.prior = setup.prior or Prior.natural(setup.channels, setup.patch[: setup.ndim], setup.size.device)
         self.networks: dict[str, nn.Module] = {"denoiser": network}
         self.optimisers: dict[str, torch.optim.Optimizer] = {
             "denoiser": torch.optim.AdamW(network.parameters(), setup.size.learning_rate)
@@ -62,54 +70,85 @@ class Denoiser:
 
     def step(self, batch: Batch, generator: torch.Generator, step: int) -> dict[str, float]:
         """Take one step on the velocity's squared error."""
-        images, planes = self._tensor(batch.images), self._tensor(batch.planes)
-        count = len(images)
-        time = torch.rand(count, generator=generator) * (MOST - LEAST) + LEAST
-        noise = torch.randn(images.shape, generator=generator)
-        forget = torch.rand(2, count, generator=generator) < self.engine.unconditional
-        device = self.setup.size.device
-        noisy, velocity = noised(images, noise.to(device), time.to(device))
-        self.network.train()
-        guess = self._velocity(noisy, self._conditioned(planes, *forget.to(device)), time.to(device))
-        loss = (guess - velocity).square().mean()
+        self.pace(step)
         optimiser = self.optimisers["denoiser"]
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        error = self.gradient(batch, generator)
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         optimiser.step()
-        return {"velocity": loss.item()}
+        return {"residual": error}
 
-    def render(self, planes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return images under planes, by the engine's sampler."""
+    def pace(self, step: int) -> None:
+        """Set the learning rate of a step."""
+        for group in self.optimisers["denoiser"].param_groups:
+            group["lr"] = self.setup.size.learning_rate * rate_at(step, self.setup.size.steps)
+
+    def gradient(self, batch: Batch, generator: torch.Generator) -> float:
+        """Add to the weights' gradients that of the squared error, and return the error.
+
+        It is of what the linear guess at the image misses, in units of what that misses on average. All randomness is
+        drawn before the batch is cut into pieces, so that their sum is the gradient of the whole.
+        """
+        images, planes = self.prior.standardised(self._tensor(batch.images)), self._tensor(batch.planes)
+        count, device = len(images), images.device
+        time = torch.sigmoid(MIDDLE + SPREAD * torch.randn(count, generator=generator)).clamp(LEAST, MOST).to(device)
+        noise = torch.randn(images.shape, generator=generator).to(device)
+        forget = (torch.rand(2, count, generator=generator) < self.engine.unconditional).to(device)
+        noisy, _ = noised(images, noise, time)
+        told = self._conditioned(planes, *forget)
+        guess, rms = self.prior.guess(noisy, time)
+        missed = (images - guess) / rms
+        self.network.train()
+        error = 0.0
+        for piece in self.setup.size.pieces(count):
+            answer = self._residual(noisy[piece], told[piece], time[piece])
+            loss = (answer - missed[piece]).square().sum() / missed.numel()
+            loss.backward()  # type: ignore[no-untyped-call]
+            error += loss.item()
+        return error
+
+    def render(self, planes: np.ndarray, rng: np.random.Generator, given: Given | None = None) -> np.ndarray:
+        """Return images under planes, by the engine's sampler; where something is given, the rest is made around it."""
         engine, setup = self.engine, self.setup
         told = self._tensor(planes)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         noise = torch.randn((len(told), setup.channels, *told.shape[2:]), generator=generator).to(setup.size.device)
         known = self._conditioned(told, *[torch.zeros(len(told), dtype=torch.bool, device=told.device)] * 2)
         blank = torch.zeros_like(known)
-        patch = setup.patch[: setup.ndim]
+        patch, tiles = setup.patch[: setup.ndim], min(setup.size.at_once or TILES, TILES)
 
         def predict(x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
             def at(both: torch.Tensor) -> torch.Tensor:
                 image, under = both[:, : setup.channels], both[:, setup.channels :]
                 return self._velocity(image, under, time[:1].expand(len(both)))
 
-            followed = over_tiles(at, torch.cat([x, known], 1), patch)
+            followed = over_tiles(at, torch.cat([x, known], 1), patch, tiles)
             if engine.guidance == 1:
                 return followed
-            free = over_tiles(at, torch.cat([x, blank], 1), patch)
+            free = over_tiles(at, torch.cat([x, blank], 1), patch, tiles)
             return torch.lerp(free, followed, engine.guidance)
 
+        stays = None
+        if given is not None:
+            images, keep = self.prior.standardised(self._tensor(given.images)), self._tensor(given.keep[:, None])
+            stays = Known(images, keep, given.passes, generator)
         self.network.eval()
         with torch.inference_mode():
-            made = denoise(predict, noise, engine.sampling_steps, engine.sampler).float().cpu().numpy()
-        return made if setup.ndim == 3 else made[..., None]
+            made = denoise(predict, noise, engine.sampling_steps, engine.sampler, self.prior.bounds, stays)
+            array: np.ndarray = self.prior.restored(made).float().cpu().numpy()
+        return array if setup.ndim == 3 else array[..., None]
 
     def rest(self) -> None:
         """Let go of the optimiser."""
         self.optimisers = {}
 
-    def _velocity(self, images: torch.Tensor, planes: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    def _velocity(self, noisy: torch.Tensor, planes: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        alpha, sigma = (x.view(-1, *[1] * (noisy.ndim - 1)) for x in levels(time))
+        guess, error = self.prior.guess(noisy, time)
+        return (alpha * noisy - guess - error * self._residual(noisy, planes, time)) / sigma
+
+    def _residual(self, images: torch.Tensor, planes: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """Return what the network says that the linear guess misses, in units of its error."""
         block = self.setup.size.fold
         form = torch.channels_last if self.setup.ndim == 2 else torch.channels_last_3d
         read = fold(torch.cat([images, planes], 1), block).contiguous(memory_format=form)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from equipoise.core import Case, LabelMap
-from equipoise.core.registry import make
-from equipoise.engines.parts.learned.presets import Presets, Size
-from equipoise.engines.parts.learned.sampling import sample_learned
+from equipoise.engines.parts.learned.cost import Cost
+from equipoise.engines.parts.learned.presets import Presets, Size, require_memory
+from equipoise.engines.parts.learned.privacy import Privacy
+from equipoise.engines.parts.learned.sampling import anatomy_for, sample_learned
 from equipoise.engines.parts.legal import require_anatomy, require_one_of, require_within
 
 PRESETS: Presets = {
     "cpu-small": {
-        2: Size(64, (48, 96, 128), 2, 3000, 8, 5e-4, "cpu"),
-        3: Size(32, (32, 64, 128), 2, 2000, 4, 5e-4, "cpu"),
+        2: Size(64, (64, 64, 64, 128), 2, 3000, 8, 2e-3, "cpu"),
+        3: Size(32, (48, 64, 128), 2, 2000, 4, 2e-3, "cpu"),
     },
     "gpu": {
         2: Size(256, (64, 128, 256, 256), 2, 40_000, 16, 2e-4, "cuda"),
@@ -41,16 +42,27 @@ class Diffusion:
     ----------
     preset
         ``"cpu-small"``, ``"gpu"`` or ``"gpu-large"``: the values of what is left open below.
-    patch, channels, fold, steps, batch, learning_rate, device, bf16
+    patch, channels, fold, steps, batch, learning_rate, device, bf16, at_once
         As in `equipoise.engines.parts.learned.presets.Size`.
+    memory
+        GiB that a fit may take at most; 80 % of what is free by default. Where that is too little, arithmetic, patches
+        at once and patches give way in this order, unless stated, and every case says what was changed.
     sublabels
         Classes of unlabelled tissue that the network is told of where it is known; 0 tells it the labels only.
     sampler, sampling_steps
         ``"dpm++"`` or ``"ddim"``, and how many calls of the network make an image.
     guidance
-        1 follows the labels as learned, more exaggerates them, 0 leaves them out.
+        1 follows the labels as learned, 0 leaves them out; more leads farther from images without them.
     unconditional
         Share of training patches whose labels are left out, and again of those whose sub-labels are.
+    classes
+        Where the truth of the training cases is a class: those to make, with weights or without; by default each as
+        often as it was seen.
+    privacy
+        ``{epsilon = 8, delta = 1e-5}`` protects each patient by that much; see
+        `equipoise.engines.parts.learned.privacy.Privacy`. ``batch`` is then the patients expected in a step, sub-labels
+        are not used, all steps are taken, and no two fits are the same. Taken as known to all: the patients' number and
+        pseudonyms, which every case names as parents, and the images' sizes, spacing and type.
     anatomy
         Draws the label maps.
 
@@ -76,11 +88,15 @@ class Diffusion:
     learning_rate: float | None = None
     device: str | None = None
     bf16: bool | None = None
+    at_once: int | None = None
+    memory: float | None = None
     sublabels: int = 4
     sampler: str = "dpm++"
     sampling_steps: int = 16
     guidance: float = 1.0
     unconditional: float = 0.1
+    classes: Mapping[str, float] | tuple[str, ...] | None = None
+    privacy: Mapping[str, Any] | None = None
     anatomy: Mapping[str, Any] | str = "warped"
     _anatomy: Any = field(default=None, repr=False, compare=False)
     _learned: Any = field(default=None, repr=False, compare=False)
@@ -92,6 +108,8 @@ class Diffusion:
         require_within("diffusion.guidance", self.guidance, 0, 20)
         require_within("diffusion.unconditional", self.unconditional, 0, 0.9)
         require_within("diffusion.sublabels", self.sublabels, 0, 32)
+        require_memory(self.kind, self.memory)
+        Privacy.of(self.kind, self.privacy)
         require_anatomy(self.anatomy)
 
     def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> Diffusion:
@@ -101,8 +119,21 @@ class Diffusion:
         from equipoise.engines.parts.learned.fitting import learn
 
         imaging, shapes = rng.spawn(2)
-        learned = learn(self, cases, imaging, PRESETS, Denoiser.of)
-        return replace(self, _learned=learned, _anatomy=make("anatomies", self.anatomy).fit(cases, shapes))
+        # First, so that label maps that cannot be used are refused before the training.
+        anatomy = anatomy_for(self, cases, shapes)
+        return replace(self, _learned=learn(self, cases, imaging, PRESETS, Denoiser.of), _anatomy=anatomy)
+
+    def cost(self, cases: Sequence[Case], rng: np.random.Generator) -> Cost:
+        """Return what `fit` on these cases takes here at most, from a short probe; nothing is kept of it."""
+        from equipoise.engines.imaging.diffusion.denoiser import Denoiser
+        from equipoise.engines.parts.learned.probe import cost_of
+
+        return cost_of(self, cases, rng, PRESETS, Denoiser.of)
+
+    @property
+    def history(self) -> dict[str, Any] | None:
+        """How the training went, as `equipoise.engines.parts.learned.course.Record` has it; ``None`` before `fit`."""
+        return self._learned and asdict(self._learned.record)
 
     def sample(self, n: int, rng: np.random.Generator, labels: Sequence[LabelMap] | None = None) -> Iterator[Case]:
         """Return an iterator of ``n`` cases under the given label maps in turn, or under the anatomy's."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,10 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from equipoise.engines.imaging.gan.networks import GRAIN, Generator, seen_through
+from equipoise.engines.imaging.gan.networks import GRAIN, Changes, Generator
 from equipoise.engines.parts.learned.examples import Batch
 from equipoise.engines.parts.learned.fitting import Setup
-from equipoise.engines.parts.learned.folding import over_tiles
+from equipoise.engines.parts.learned.folding import TILES, over_tiles
 
 with warnings.catch_warnings():
     # MONAI and what it imports announce deprecations of their own dependencies; none of them is ours to act on.
@@ -24,6 +26,9 @@ with warnings.catch_warnings():
 
 PENALTY_EVERY = 16
 """Steps from one gradient penalty to the next; its weight is raised as much (StyleGAN2's lazy regularisation)."""
+
+POWER_ITERATIONS = 2
+"""Of the spectral norms before each network's turn: as many as forward passes would make in a turn."""
 
 STRIDES = 2
 """How often the finer critic halves; the coarser one halves twice as often."""
@@ -36,6 +41,7 @@ class Adversaries:
     """The two networks, their optimisers, and their step."""
 
     renders = ("generator",)
+    period = PENALTY_EVERY
 
     def __init__(self, engine: Any, setup: Setup, generator: nn.Module, critic: nn.Module) -> None:
         self.engine, self.setup = engine, setup
@@ -79,21 +85,33 @@ class Adversaries:
         )
 
     def step(self, batch: Batch, generator: torch.Generator, step: int) -> dict[str, float]:
-        """Let the critic learn to tell real from made, then the generator to deceive it."""
+        """Let the critic learn to tell real from made, then the generator to deceive it.
+
+        All randomness is drawn before the batch is cut into pieces, so that the sum of their gradients is the whole's.
+        """
         images, planes = self._tensor(batch.images), self._forgotten(self._tensor(batch.planes), generator)
-        made = self._made(planes, generator)
-        losses = self._teach_critic(images, made.detach(), planes, generator, step)
+        count, sides = len(images), images.shape[2:]
+        drawn = self._noise(planes, generator)
+        seen = [Changes.drawn(count, sides, self.engine.augment, generator) for _ in range(4)]
+        pieces = self.setup.size.pieces(count)
+        punished = bool(self.engine.gradient_penalty) and step % self.period == 0
+        self.generator.train()
+        losses: dict[str, float] = {}
+        made: torch.Tensor | None = None
+        with self._one_turn("critic"):
+            for piece in pieces:
+                # In pieces each image is made twice: to keep all of them with their gradients is what lacks the room.
+                with torch.set_grad_enabled(len(pieces) == 1):
+                    made = self.generator(planes[piece], *(x[piece] for x in drawn))
+                _add(losses, self._teach_critic(images, made.detach(), planes, seen, piece, punished))
         self.critic.requires_grad_(False)
-        shown = seen_through(made, planes, self.engine.augment, generator)
-        answers, features = self.critic(torch.cat(shown, 1))
-        deceiving = self.hinge(answers, target_is_real=True, for_discriminator=False)
-        with torch.no_grad():
-            _, real = self.critic(torch.cat(seen_through(images, planes, self.engine.augment, generator), 1))
-        matching = _apart(features, real)
-        loss = deceiving + self.engine.feature_matching * matching
-        self._descend("generator", loss)
+        with self._one_turn("generator"):
+            for piece in pieces:
+                if len(pieces) > 1 or made is None:
+                    made = self.generator(planes[piece], *(x[piece] for x in drawn))
+                _add(losses, self._teach_generator(images, made, planes, seen, piece))
         self.critic.requires_grad_(True)
-        return losses | {"generator": deceiving.item(), "feature matching": matching.item()}
+        return losses
 
     def render(self, planes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return images under planes: in one pass, or by tiles where the image is larger than the patch."""
@@ -109,8 +127,8 @@ class Adversaries:
 
         self.generator.eval()
         with torch.inference_mode():
-            patch = setup.patch[: setup.ndim]
-            made = over_tiles(at, torch.cat([told, noise, latent], 1), patch).float().cpu().numpy()
+            patch, tiles = setup.patch[: setup.ndim], min(setup.size.at_once or TILES, TILES)
+            made = over_tiles(at, torch.cat([told, noise, latent], 1), patch, tiles).float().cpu().numpy()
         return made if setup.ndim == 3 else made[..., None]
 
     def rest(self) -> None:
@@ -124,35 +142,53 @@ class Adversaries:
         images: torch.Tensor,
         made: torch.Tensor,
         planes: torch.Tensor,
-        generator: torch.Generator,
-        step: int,
+        seen: list[Changes],
+        piece: slice,
+        punished: bool,
     ) -> dict[str, float]:
-        chance, penalty = self.engine.augment, self.engine.gradient_penalty
-        shown, told = seen_through(images, planes, chance, generator)
-        punished = bool(penalty) and step % PENALTY_EVERY == 0
+        share = len(made) / len(images)
+        shown, told = seen[0].of(piece).made_to(images[piece], planes[piece])
         shown = shown.detach().requires_grad_(punished)
         on_real, _ = self.critic(torch.cat([shown, told], 1))
-        on_made, _ = self.critic(torch.cat(seen_through(made, planes, chance, generator), 1))
+        on_made, _ = self.critic(torch.cat(seen[1].of(piece).made_to(made, planes[piece]), 1))
         loss = 0.5 * (self.hinge(on_real, True, True) + self.hinge(on_made, False, True))
-        losses = {"critic": loss.item()}
+        losses = {"critic": loss.item() * share}
         if punished:
             answer = torch.stack([a.mean() * len(shown) for a in on_real]).sum()
             (slope,) = torch.autograd.grad(answer, shown, create_graph=True)
             steep = slope.square().flatten(1).sum(1).mean()
-            loss = loss + 0.5 * penalty * PENALTY_EVERY * steep
-        self._descend("critic", loss)
+            loss = loss + 0.5 * self.engine.gradient_penalty * self.period * steep
+        (loss * share).backward()
         return losses
 
-    def _descend(self, name: str, loss: torch.Tensor) -> None:
+    def _teach_generator(
+        self, images: torch.Tensor, made: torch.Tensor, planes: torch.Tensor, seen: list[Changes], piece: slice
+    ) -> dict[str, float]:
+        share = len(made) / len(images)
+        answers, features = self.critic(torch.cat(seen[2].of(piece).made_to(made, planes[piece]), 1))
+        deceiving = self.hinge(answers, target_is_real=True, for_discriminator=False)
+        with torch.no_grad():
+            _, real = self.critic(torch.cat(seen[3].of(piece).made_to(images[piece], planes[piece]), 1))
+        matching = _apart(features, real)
+        ((deceiving + self.engine.feature_matching * matching) * share).backward()
+        return {"generator": deceiving.item() * share, "feature matching": matching.item() * share}
+
+    @contextmanager
+    def _one_turn(self, name: str) -> Iterator[None]:
+        """Let one network take a step on the gradients that gather inside the block.
+
+        The critic's spectral norms are estimated anew once, before; inside they stay, or pieces would differ.
+        """
+        with torch.no_grad():
+            self.critic.train()
+            for module in self.critic.modules():
+                for _ in range(POWER_ITERATIONS if hasattr(module, "parametrizations") else 0):
+                    _ = module.weight
+            self.critic.eval()
         optimiser = self.optimisers[name]
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        yield
         optimiser.step()
-
-    def _made(self, planes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        self.generator.train()
-        made: torch.Tensor = self.generator(planes, *self._noise(planes, generator))
-        return made
 
     def _noise(self, planes: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         count, sides = len(planes), planes.shape[2:]
@@ -170,6 +206,12 @@ class Adversaries:
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         flat = np.ascontiguousarray(array[..., 0] if self.setup.ndim == 2 else array)
         return torch.from_numpy(flat).to(self.setup.size.device)
+
+
+def _add(losses: dict[str, float], more: Mapping[str, float]) -> None:
+    """Add the losses of a piece to those of the pieces before."""
+    for name, value in more.items():
+        losses[name] = losses.get(name, 0.0) + value
 
 
 def _apart(made: list[list[torch.Tensor]], real: list[list[torch.Tensor]]) -> torch.Tensor:

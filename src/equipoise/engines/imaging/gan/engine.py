@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from equipoise.core import Case, LabelMap
-from equipoise.core.registry import make
-from equipoise.engines.parts.learned.presets import Presets, Size
-from equipoise.engines.parts.learned.sampling import sample_learned
+from equipoise.engines.parts.learned.cost import Cost
+from equipoise.engines.parts.learned.presets import Presets, Size, require_memory
+from equipoise.engines.parts.learned.privacy import refuse_privacy
+from equipoise.engines.parts.learned.sampling import anatomy_for, sample_learned
 from equipoise.engines.parts.legal import require_anatomy, require_one_of, require_within
 
 PRESETS: Presets = {
@@ -41,8 +42,11 @@ class Gan:
     ----------
     preset
         ``"cpu-small"``, ``"gpu"`` or ``"gpu-large"``: the values of what is left open below.
-    patch, channels, fold, steps, batch, learning_rate, device
+    patch, channels, fold, steps, batch, learning_rate, device, at_once
         As in `equipoise.engines.parts.learned.presets.Size`; the critic learns twice as fast.
+    memory
+        GiB that a fit may take at most; 80 % of what is free by default. Where that is too little, arithmetic, patches
+        at once and patches give way in this order, unless stated, and every case says what was changed.
     sublabels
         Classes of unlabelled tissue that the generator is told of where it is known; 0 tells it the labels only.
     forget
@@ -55,6 +59,11 @@ class Gan:
         Weight of the squared gradient of the critic at real images (R1), at every 16th step.
     augment
         Chance that each random change is made to what the critic sees.
+    classes
+        Where the truth of the training cases is a class: those to make, with weights or without; by default each as
+        often as it was seen.
+    privacy
+        Is refused: `diffusion` can protect patients.
     anatomy
         Draws the label maps.
 
@@ -81,12 +90,16 @@ class Gan:
     batch: int | None = None
     learning_rate: float | None = None
     device: str | None = None
+    at_once: int | None = None
+    memory: float | None = None
     sublabels: int = 4
     forget: float = 0.1
     latent: int = 16
     feature_matching: float = 10.0
     gradient_penalty: float = 1.0
     augment: float = 0.5
+    classes: Mapping[str, float] | tuple[str, ...] | None = None
+    privacy: Mapping[str, Any] | None = None
     anatomy: Mapping[str, Any] | str = "warped"
     _anatomy: Any = field(default=None, repr=False, compare=False)
     _learned: Any = field(default=None, repr=False, compare=False)
@@ -99,6 +112,12 @@ class Gan:
         require_within("gan.feature_matching", self.feature_matching, 0, 1000)
         require_within("gan.gradient_penalty", self.gradient_penalty, 0, 1000)
         require_within("gan.augment", self.augment, 0, 1)
+        require_memory(self.kind, self.memory)
+        refuse_privacy(
+            self.kind,
+            self.privacy,
+            "each patient would meet the critic and the generator in one step, and no accountant here counts both",
+        )
         require_anatomy(self.anatomy)
 
     def fit(self, cases: Sequence[Case], rng: np.random.Generator) -> Gan:
@@ -108,8 +127,21 @@ class Gan:
         from equipoise.engines.parts.learned.fitting import learn
 
         imaging, shapes = rng.spawn(2)
-        learned = learn(self, cases, imaging, PRESETS, Adversaries.of)
-        return replace(self, _learned=learned, _anatomy=make("anatomies", self.anatomy).fit(cases, shapes))
+        # First, so that label maps that cannot be used are refused before the training.
+        anatomy = anatomy_for(self, cases, shapes)
+        return replace(self, _learned=learn(self, cases, imaging, PRESETS, Adversaries.of), _anatomy=anatomy)
+
+    def cost(self, cases: Sequence[Case], rng: np.random.Generator) -> Cost:
+        """Return what `fit` on these cases takes here at most, from a short probe; nothing is kept of it."""
+        from equipoise.engines.imaging.gan.adversaries import Adversaries
+        from equipoise.engines.parts.learned.probe import cost_of
+
+        return cost_of(self, cases, rng, PRESETS, Adversaries.of)
+
+    @property
+    def history(self) -> dict[str, Any] | None:
+        """How the training went, as `equipoise.engines.parts.learned.course.Record` has it; ``None`` before `fit`."""
+        return self._learned and asdict(self._learned.record)
 
     def sample(self, n: int, rng: np.random.Generator, labels: Sequence[LabelMap] | None = None) -> Iterator[Case]:
         """Return an iterator of ``n`` cases under the given label maps in turn, or under the anatomy's."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -94,48 +96,67 @@ def coarser(images: torch.Tensor, factor: int, keep_variance: bool = False) -> t
     return small * factor ** ((images.ndim - 2) / 2) if keep_variance else small
 
 
-def seen_through(
-    images: torch.Tensor, planes: torch.Tensor, chance: float, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images and planes as the critic sees them: brightened, moved together, and cut out at random.
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """Random changes to a batch of images: how much brighter, of more contrast, how far moved, and where cut out.
 
-    Differentiable, and the same for real and made images, so that nothing leaks into what is made.
+    Differentiable, and made to real and to made images alike, so that nothing leaks into what is made.
 
     Parameters
     ----------
-    images, planes
-        Shape ``(B, *, *spatial)``.
-    chance
-        Of each change, per image.
-    generator
-        Of the changes.
+    bright, contrast
+        Shape ``(B, 1, …)``; 0 changes nothing.
+    moves
+        Whole voxels along each axis, by image.
+    cuts
+        The box that is cut out, or ``None``, by image.
 
     References
     ----------
     Zhao S et al. Differentiable augmentation for data-efficient GAN training. NeurIPS 2020. arXiv:2006.10738
     """
-    count, sides = len(images), images.shape[2:]
-    one = (-1, *[1] * (images.ndim - 1))
 
-    def drawn(low: float, high: float) -> torch.Tensor:
-        made = (torch.rand(count, generator=generator) < chance).to(images.device)
-        value = (torch.rand(count, generator=generator) * (high - low) + low).to(images.device)
-        return torch.where(made, value, 0.0).view(one)
+    bright: torch.Tensor
+    contrast: torch.Tensor
+    moves: list[list[int]]
+    cuts: list[tuple[slice, ...] | None]
 
-    images = images + drawn(-0.5, 0.5)
-    middle = images.mean(tuple(range(1, images.ndim)), keepdim=True)
-    images = (images - middle) * (1 + drawn(-0.5, 0.5)) + middle
-    both = torch.cat([images, planes], 1)
-    moves = torch.stack([drawn(-1 / 8, 1 / 8).flatten() * n for n in sides], 1).round().int().tolist()
-    both = torch.stack([_moved(image, by) for image, by in zip(both, moves, strict=True)])
-    images, planes = both[:, : images.shape[1]], both[:, images.shape[1] :]
-    keep = torch.ones(count, 1, *sides, device=images.device)
-    cut = torch.rand(count, generator=generator) < chance
-    places = torch.rand(count, len(sides), generator=generator)
-    for index in torch.nonzero(cut).flatten().tolist():
-        box = [slice(int(p * n / 2), int(p * n / 2) + n // 2) for p, n in zip(places[index], sides, strict=True)]
-        keep[(index, 0, *box)] = 0
-    return images * keep, planes
+    @classmethod
+    def drawn(cls, count: int, sides: Sequence[int], chance: float, generator: torch.Generator) -> Changes:
+        """Return the changes to ``count`` images; ``chance`` is that of each kind of change, per image."""
+        one = (-1, *[1] * (len(sides) + 1))
+
+        def amount(low: float, high: float) -> torch.Tensor:
+            made = torch.rand(count, generator=generator) < chance
+            return torch.where(made, torch.rand(count, generator=generator) * (high - low) + low, 0.0)
+
+        bright, contrast = amount(-0.5, 0.5).view(one), amount(-0.5, 0.5).view(one)
+        moves = torch.stack([amount(-1 / 8, 1 / 8) * n for n in sides], 1).round().int().tolist()
+        cut = (torch.rand(count, generator=generator) < chance).tolist()
+        places = torch.rand(count, len(sides), generator=generator).tolist()
+        boxes = [
+            tuple(slice(int(p * n / 2), int(p * n / 2) + n // 2) for p, n in zip(place, sides, strict=True))
+            for place in places
+        ]
+        return cls(bright, contrast, moves, [box if yes else None for box, yes in zip(boxes, cut, strict=True)])
+
+    def of(self, piece: slice) -> Changes:
+        """Return the changes to some of the images."""
+        return Changes(self.bright[piece], self.contrast[piece], self.moves[piece], self.cuts[piece])
+
+    def made_to(self, images: torch.Tensor, planes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return images and planes, shape ``(B, *, *spatial)``, changed together."""
+        images = images + self.bright.to(images.device)
+        middle = images.mean(tuple(range(1, images.ndim)), keepdim=True)
+        images = (images - middle) * (1 + self.contrast.to(images.device)) + middle
+        both = torch.cat([images, planes], 1)
+        both = torch.stack([_moved(image, by) for image, by in zip(both, self.moves, strict=True)])
+        images, planes = both[:, : images.shape[1]], both[:, images.shape[1] :]
+        keep = torch.ones(len(images), 1, *images.shape[2:], device=images.device)
+        for index, box in enumerate(self.cuts):
+            if box is not None:
+                keep[index, 0][box] = 0
+        return images * keep, planes
 
 
 def _moved(image: torch.Tensor, by: list[int]) -> torch.Tensor:
@@ -146,4 +167,4 @@ def _moved(image: torch.Tensor, by: list[int]) -> torch.Tensor:
     return padded[(slice(None), *box)]
 
 
-__all__ = ["GRAIN", "Generator", "coarser", "seen_through"]
+__all__ = ["GRAIN", "Changes", "Generator", "coarser"]

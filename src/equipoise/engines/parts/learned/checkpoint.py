@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +13,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from equipoise.errors import EngineError
+from equipoise.engines.parts.learned.keeping import folder_for, kept_in
+from equipoise.errors import EngineError, WorkspaceFullError
 
 FORMAT = "equipoise-engine-1"
-
-_folder: ContextVar[Path | None] = ContextVar("folder of checkpoints", default=None)
-
-
-@contextmanager
-def kept_in(folder: Path | None) -> Iterator[None]:
-    """Let fits inside the block keep their checkpoints below a folder, and resume from what they find there."""
-    token = _folder.set(folder)
-    try:
-        yield
-    finally:
-        _folder.reset(token)
-
-
-def folder_for(fingerprint: str) -> Path | None:
-    """Return where the fit with this fingerprint keeps its files; ``None`` if nobody wants any kept."""
-    folder = _folder.get()
-    return None if folder is None else folder / fingerprint[:16]
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
@@ -48,16 +30,32 @@ def write_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], about: Map
         By name; they are copied to the CPU.
     about
         What JSON can hold: architecture, fingerprint, step, curve.
+
+    Raises
+    ------
+    WorkspaceFullError
+        The disk is full; nothing is left of what was half written.
     """
     plain = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
     header = {"format": FORMAT, "about": json.dumps(about, sort_keys=True)}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(save(plain, header))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(save(plain, header))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise WorkspaceFullError(
+            f"no room for a checkpoint of {sum(v.nbytes for v in plain.values()) / 2**20:.0f} MiB",
+            file=str(path),
+            why="the one before is kept, and the training goes on from it",
+            fix="free some space and run the same command again",
+        ) from error
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -76,7 +74,10 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
         raise _unreadable(path, f"{type(error).__name__}: {error}") from error
     if header.get("format") != FORMAT:
         raise _unreadable(path, f"its header says {header.get('format', 'nothing')!r}, not {FORMAT!r}")
-    about: dict[str, Any] = json.loads(header["about"])
+    try:
+        about: dict[str, Any] = json.loads(header["about"])
+    except (KeyError, ValueError) as error:
+        raise _unreadable(path, "its description is missing or damaged") from error
     return tensors, about
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,10 +23,10 @@ from equipoise.engines.parts.learned.checkpoint import flattened, read_checkpoin
 from equipoise.engines.parts.learned.examples import Batch, Examples
 from equipoise.engines.parts.learned.grid import write_grid
 from equipoise.engines.parts.learned.held_out import Judge, Look
+from equipoise.engines.parts.learned.keeping import tell
+from equipoise.engines.parts.learned.private import Private
+from equipoise.engines.parts.learned.record import COLLAPSED, Course, Record
 from equipoise.errors import EngineError
-
-COLLAPSED = 0.1
-"""Diversity, as a share of the real images', below which a generator makes one image only."""
 
 PATIENT_LOOKS = 2
 """Looks in a row that a training may stay collapsed."""
@@ -59,64 +59,6 @@ class Trainee(Protocol):
         """Let go of what only the training needs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
-    """How long and how a training goes.
-
-    Parameters
-    ----------
-    steps
-        At most.
-    batch
-        Patches in each.
-    looks
-        How often held-out images are looked at.
-    patience
-        Looks without a better one after which the training stops.
-    decay
-        Of the running average of the weights, per step.
-    foreground
-        Share of patches around a labelled voxel.
-    """
-
-    steps: int
-    batch: int
-    looks: int = 10
-    patience: int = 4
-    decay: float = 0.999
-    foreground: float = 0.5
-
-
-@dataclass(slots=True)
-class Record:
-    """How a training went.
-
-    Parameters
-    ----------
-    looks
-        At held-out images.
-    losses
-        Mean of each loss between two looks, by name.
-    best_step
-        The step whose weights were kept.
-    stopped
-        Why it ended.
-    seconds
-        Wall-clock time, over all interruptions.
-    """
-
-    looks: list[Look] = field(default_factory=list)
-    losses: list[dict[str, float]] = field(default_factory=list)
-    best_step: int = 0
-    stopped: str = ""
-    seconds: float = 0.0
-
-    @property
-    def best(self) -> float:
-        """The least distance of a look whose images were varied."""
-        return min((look.distance for look in self.looks if look.diversity >= COLLAPSED), default=math.inf)
-
-
 @dataclass(slots=True, eq=False)
 class Run:
     """A training under way.
@@ -126,7 +68,7 @@ class Run:
     kind
         The engine, for messages.
     trainee, examples, course, judge
-        What learns, from what, how, and who looks.
+        What learns, from what, how, and who looks; ``None`` looks at nothing, takes all steps and keeps the last.
     among
         Numbers of the cases to learn from.
     seed
@@ -135,13 +77,15 @@ class Run:
         Where checkpoints and sample grids go; ``None`` keeps nothing.
     fingerprint
         Of parameters and data: a checkpoint of another training is not continued.
+    private
+        Takes the steps, if patients are to be protected.
     """
 
     kind: str
     trainee: Trainee
     examples: Examples
     course: Course
-    judge: Judge
+    judge: Judge | None
     among: Sequence[int]
     seed: int
     folder: Path | None = None
@@ -149,6 +93,7 @@ class Run:
     record: Record = field(default_factory=Record)
     average: dict[str, torch.Tensor] = field(default_factory=dict)
     kept: dict[str, torch.Tensor] = field(default_factory=dict)
+    private: Private | None = None
 
     def finish(self) -> dict[str, torch.Tensor]:
         """Train to the end and return the weights that render, by ``network/name``.
@@ -156,34 +101,49 @@ class Run:
         Raises
         ------
         EngineError
-            A loss is no longer a number, or the images have collapsed into one; the last good checkpoint is kept.
+            A loss is no longer a number, the images have collapsed into one, or memory is used up; the last good
+            checkpoint is kept.
         """
         begun, before = time.perf_counter(), 0.0
-        self.average = {name: value.clone() for name, value in self._rendering().items()}
+        self.begin()
         step = self._resume()
-        before = self.record.seconds
+        before, resumed_at = self.record.seconds, step
         recent: list[dict[str, float]] = []
         while step < self.course.steps and not self.record.stopped:
             step += 1
-            recent.append(self._step(step))
-            if step in self._looks():
-                self.record.losses.append({k: float(np.mean([r[k] for r in recent])) for k in recent[-1]})
+            with enough_memory(self.kind, step):
+                recent.append(self.step(step))
+            if step in self.look_steps():
+                if self.judge:
+                    self.record.losses.append({k: float(np.mean([r[k] for r in recent])) for k in recent[-1]})
+                    with enough_memory(self.kind, step):
+                        self.look(step, self.judge)
                 recent.clear()
-                self._look(step)
                 self.record.seconds = before + time.perf_counter() - begun
                 self._write(step)
+            each = (time.perf_counter() - begun) / (step - resumed_at)
+            tell(step, self.course.steps, each * (self.course.steps - step))
+        tell(self.course.steps, self.course.steps, 0.0)
         self.record.stopped = self.record.stopped or "all steps were taken"
         return self.kept or self.average
 
-    def _looks(self) -> set[int]:
+    def begin(self) -> None:
+        """Let the average begin at the first weights."""
+        self.average = {name: value.clone() for name, value in self._rendering().items()}
+
+    def look_steps(self) -> set[int]:
+        """Return the steps after which held-out images are looked at and a checkpoint is written."""
         return {max(round(self.course.steps * (k + 1) / self.course.looks), 1) for k in range(self.course.looks)}
 
-    def _step(self, step: int) -> dict[str, float]:
-        batch = self.examples.draw(
-            self.course.batch, rng_for(self.seed, "batch", step), self.among, self.course.foreground
-        )
-        generator = torch.Generator().manual_seed(int(rng_for(self.seed, "step", step).integers(2**62)))
-        losses = self.trainee.step(batch, generator, step)
+    def step(self, step: int) -> dict[str, float]:
+        """Take one step, let the average follow, and return the losses."""
+        if self.private:
+            losses = self.private.step(self.trainee, self.examples, self.among, self.course.foreground, step)
+        else:
+            rng = rng_for(self.seed, "batch", step)
+            batch = self.examples.draw(self.course.batch, rng, self.among, self.course.foreground)
+            generator = torch.Generator().manual_seed(int(rng_for(self.seed, "step", step).integers(2**62)))
+            losses = self.trainee.step(batch, generator, step)
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         if bad:
             raise EngineError(
@@ -201,16 +161,17 @@ class Run:
                     self.average[name].copy_(value)
         return losses
 
-    def _look(self, step: int) -> None:
+    def look(self, step: int, judge: Judge) -> np.ndarray:
+        """Look at held-out images, keep the weights if they are the best so far, and return the images."""
         with self.averaged():
-            look, made = self.judge.look(step, self.trainee.render, rng_for(self.seed, "look"))
+            look, made = judge.look(step, self.trainee.render, rng_for(self.seed, "look"))
         best = self.record.best
         self.record.looks.append(look)
         if look.distance < best and look.diversity >= COLLAPSED:
             self.kept = {name: value.clone() for name, value in self.average.items()}
             self.record.best_step = step
         if self.folder:
-            write_grid(self.folder / f"step-{step:06d}.png", self.judge.batch, made)
+            write_grid(self.folder / f"step-{step:06d}.png", judge.batch, made)
         recent = self.record.looks[-PATIENT_LOOKS:]
         if len(recent) == PATIENT_LOOKS and all(x.diversity < COLLAPSED for x in recent) and self._late(step):
             raise EngineError(
@@ -222,6 +183,7 @@ class Run:
         since = sum(x.step > self.record.best_step for x in self.record.looks)
         if self.record.best_step and since >= self.course.patience:
             self.record.stopped = f"no better held-out images in {since} looks"
+        return made
 
     def _late(self, step: int) -> bool:
         """Whether images should be varied by now: a tenth of the steps is over."""
@@ -233,7 +195,7 @@ class Run:
         return "no good step was kept"
 
     @contextmanager
-    def averaged(self):  # type: ignore[no-untyped-def]
+    def averaged(self) -> Iterator[None]:
         """Let the trainee render with the averaged weights inside the block."""
         live = {name: value.clone() for name, value in self._rendering().items()}
         load_rendering(self.trainee, self.average)
@@ -246,8 +208,11 @@ class Run:
         return rendering_weights(self.trainee)
 
     def _write(self, step: int) -> None:
-        if self.folder is None:
-            return
+        if self.folder is not None:
+            write_checkpoint(self.folder / CHECKPOINT, *self.checkpoint(step))
+
+    def checkpoint(self, step: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Return all that a training needs to be continued after a step."""
         tensors = {f"average/{k}": v for k, v in self.average.items()} | {f"kept/{k}": v for k, v in self.kept.items()}
         rest = {}
         for name, network in self.trainee.networks.items():
@@ -255,8 +220,12 @@ class Run:
         for name, optimiser in self.trainee.optimisers.items():
             found, rest[name] = flattened(optimiser.state_dict(), f"optimiser/{name}")
             tensors |= found
-        about = {"fingerprint": self.fingerprint, "step": step, "record": asdict(self.record), "optimisers": rest}
-        write_checkpoint(self.folder / CHECKPOINT, tensors, about)
+        return tensors, {
+            "fingerprint": self.fingerprint,
+            "step": step,
+            "record": asdict(self.record),
+            "optimisers": rest,
+        }
 
     def _resume(self) -> int:
         """Continue from this training's checkpoint if there is one; return the steps already taken."""
@@ -264,21 +233,51 @@ class Run:
         if path is None or not path.exists():
             return 0
         tensors, about = read_checkpoint(path)
-        if about["fingerprint"] != self.fingerprint:
+        if about.get("fingerprint") != self.fingerprint:
             raise EngineError(
                 f"{self.kind}: the checkpoint belongs to a training with other parameters or other data",
                 file=str(path),
                 fix=f"delete {path.parent} to train anew",
             )
+        try:
+            return self._restore(tensors, about)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise EngineError(
+                f"{self.kind}: the checkpoint holds another architecture than this training's: "
+                f"{' '.join(str(error).split())[:300]}",
+                file=str(path),
+                why="weights of another network cannot be continued; an update of MONAI or of equipoise may change one",
+                fix=f"delete {path.parent} to train anew, or install the versions that wrote it",
+            ) from error
+
+    def _restore(self, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> int:
         for name, network in self.trainee.networks.items():
             network.load_state_dict(_below(tensors, f"network/{name}/"))
         for name, optimiser in self.trainee.optimisers.items():
             optimiser.load_state_dict(unflattened(tensors, about["optimisers"][name], f"optimiser/{name}"))
-        self.average = _below(tensors, "average/")
-        self.kept = _below(tensors, "kept/")
+        average, kept = _below(tensors, "average/"), _below(tensors, "kept/")
+        if set(average) != set(self.average) or any(average[k].shape != v.shape for k, v in self.average.items()):
+            raise ValueError("the averaged weights are those of other networks")
+        device = next(iter(self.average.values())).device
+        self.average, self.kept = ({k: v.to(device) for k, v in group.items()} for group in (average, kept))
         record = dict(about["record"])
         self.record = Record(**record | {"looks": [Look(**look) for look in record["looks"]]})
         return int(about["step"])
+
+
+@contextmanager
+def enough_memory(kind: str, step: int) -> Iterator[None]:
+    """Turn what libraries say when memory is used up into one clear error."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "can't allocate memory" not in str(error):
+            raise
+        raise EngineError(
+            f"{kind}: memory was used up at step {step}: {' '.join(str(error).split())[:200]}",
+            why="something else on this machine may have taken memory since the training began",
+            fix="set memory = GiB that it may take, or at_once = 1, then run it again: it goes on from its checkpoint",
+        ) from error
 
 
 def rendering_weights(trainee: Trainee) -> dict[str, torch.Tensor]:

@@ -58,6 +58,22 @@ class Conditions:
     classes: tuple[str, ...] = ()
     tissue: TissueModel | None = None
 
+    @classmethod
+    def learned(
+        cls, cases: Sequence[Case], intensity: Intensity, sublabels: int, rng: np.random.Generator
+    ) -> Conditions:
+        """Return what the truths of cases say; with ``sublabels``, also what their unlabelled tissue does."""
+        truth = cases[0].truth
+        if not isinstance(truth, LabelMap):
+            return cls(None, truth.classes if truth else ())
+        if not sublabels:
+            return cls(truth.scheme)
+        number = {case.id: i for i, case in enumerate(cases)}
+        tissue = TissueModel.fit(
+            cases, lambda case: intensity.encode(case.image.array, number[case.id]), rng, sublabels, inner=1
+        )
+        return cls(truth.scheme, (), tissue)
+
     @property
     def count(self) -> int:
         """Number of planes."""
@@ -200,14 +216,30 @@ def patch_for(cases: Sequence[Case], side: int, multiple: int) -> tuple[int, int
     shapes = np.array([case.image.geometry.shape for case in cases])
     flat = shapes[:, 2] == 1
     if flat.any() and not flat.all():
+        image, volume = (cases[int(f(flat))] for f in (np.argmax, np.argmin))
         raise DataError(
-            f"{int(flat.sum())} of {len(cases)} training images are 2-D and the others are volumes",
+            f"{int(flat.sum())} of {len(cases)} training images are 2-D and the others are volumes: {image.id!r} has "
+            f"{image.image.geometry.shape} voxels, {volume.id!r} {volume.image.geometry.shape}",
+            file=volume.file,
             why="a network learns one or the other",
             fix="make two sets of them",
         )
     wide = -(-side // multiple) * multiple
     sides = [min(wide, -(-int(n) // multiple) * multiple) for n in np.median(shapes, axis=0)]
     return sides[0], sides[1], 1 if flat.all() else sides[2]
+
+
+def require_sides(cases: Sequence[Case], least: int) -> None:
+    """Raise `DataError` unless every image has so many voxels along I and J."""
+    for case in cases:
+        shape = case.image.geometry.shape
+        if min(shape[:2]) < least:
+            raise DataError(
+                f"image of case {case.id!r} has {shape[0]} x {shape[1]} pixels, and {least} along each side are needed",
+                file=case.file,
+                why="the network that says when a training may stop looks at patches of that size",
+                fix="leave the case out, or resample all images to smaller pixels",
+            )
 
 
 def require_one_spacing(cases: Sequence[Case]) -> None:
@@ -221,9 +253,17 @@ def require_one_spacing(cases: Sequence[Case]) -> None:
             f"training images differ in spacing by a factor of {ratio:.2g}: "
             f"{tuple(round(s, 4) for s in small.image.geometry.spacing)} {small.image.geometry.unit} in {small.id!r}, "
             f"{tuple(round(s, 4) for s in large.image.geometry.spacing)} {large.image.geometry.unit} in {large.id!r}",
+            file=large.file,
             why="the same organ would have two sizes in voxels, and the network would learn neither",
             fix="resample them to one spacing, or fit one engine per scanner (`where = {site = ...}` in the plan)",
         )
+
+
+def up_to(array: np.ndarray, patch: tuple[int, int, int], multiple: int) -> np.ndarray:
+    """Return an array ``(M, I, J, K)`` mirrored at its far ends up to a patch, and to sides that are multiples."""
+    sides = zip(array.shape[1:], patch, strict=True)
+    i, j, k = (max(p, n if p == 1 else -(-n // multiple) * multiple) for n, p in sides)
+    return _padded(array, (i, j, k))
 
 
 def _padded(array: np.ndarray, patch: tuple[int, int, int]) -> np.ndarray:
@@ -232,4 +272,4 @@ def _padded(array: np.ndarray, patch: tuple[int, int, int]) -> np.ndarray:
     return np.pad(array, [(0, 0), *more], mode="symmetric") if any(b for _, b in more) else array
 
 
-__all__ = ["Batch", "Conditions", "Examples", "patch_for", "require_one_spacing"]
+__all__ = ["Batch", "Conditions", "Examples", "patch_for", "require_one_spacing", "require_sides", "up_to"]

@@ -16,6 +16,9 @@ with warnings.catch_warnings():
 OVERLAP = 0.25
 """Share of a tile that it has in common with the next one; there they are blended."""
 
+TILES = 8
+"""That go through the network at a time, unless there is room for fewer only."""
+
 
 def fold(images: torch.Tensor, block: int) -> torch.Tensor:
     """Return images ``(B, C, *spatial)`` with blocks of pixels as channels: ``(B, C * block^n, *spatial / block)``.
@@ -47,7 +50,7 @@ def unfold(images: torch.Tensor, block: int) -> torch.Tensor:
 
 
 def over_tiles(
-    network: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, patch: tuple[int, ...], batch: int = 8
+    network: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, patch: tuple[int, ...], batch: int = TILES
 ) -> torch.Tensor:
     """Return what a network that knows patches answers for images of any size: by tiles, blended where they overlap.
 
@@ -70,7 +73,8 @@ def over_tiles(
     arXiv:2302.08113
     """
     if tuple(images.shape[2:]) == patch:
-        return network(images)
+        # A look renders dozens of patches: all at once they would need more memory than training does.
+        return torch.cat([network(some) for some in torch.split(images, batch)])
     blended: torch.Tensor = sliding_window_inference(
         images, patch, batch, network, overlap=OVERLAP, mode="gaussian", padding_mode="replicate"
     )

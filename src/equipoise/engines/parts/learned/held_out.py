@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,18 @@ from equipoise.features.encoder import Encoder
 
 PATCHES = 48
 """Patches that a look compares."""
+
+FEWEST = 12
+"""Voxels under a label from which its mean and standard deviation are taken."""
+
+SEEN = 0.02
+"""Least spread of them that counts, in -1 … 1: a surround that is always the same black would outweigh all else."""
+
+FAR = 4.0
+"""Standard deviations at which a feature is as wrong as it can be: the cubic kernel must not hang on one of them."""
+
+TOGETHER = 8
+"""Of them that are rendered at a time: of large volumes, all at once would need more memory than a step does."""
 
 SLICES = 3
 """Of a patch of a volume, that the encoder sees."""
@@ -30,8 +42,9 @@ class Look:
     step
         When.
     distance
-        Kernel distance from held-out real patches, in the encoder's features scaled to the real ones' spread: around 0,
-        images are as near to the held-out patients as patches of the training patients would be by chance.
+        Kernel distance from held-out real patches, in the encoder's features and in what each label looks like, scaled
+        to the real ones' spread: around 0, images are as near to the held-out patients as patches of the training
+        patients would be by chance.
     diversity
         Mean distance between made patches over that between real ones.
     """
@@ -54,7 +67,7 @@ class Judge:
     mean, sd
         Of the real features.
     real
-        Standardised features of the real patches.
+        Standardised features of the real patches, see `features_of`.
     """
 
     encoder: Encoder
@@ -67,17 +80,61 @@ class Judge:
     def of(cls, encoder: Encoder, examples: Examples, held_out: Sequence[int], rng: np.random.Generator) -> Judge:
         """Return the judge of a training that does not learn from the cases numbered ``held_out``."""
         batch = examples.draw(PATCHES, rng, held_out)
-        features = encoder.embed(slices_of(batch.images))
-        mean, sd = features.mean(0), np.maximum(features.std(0), 1e-6)
-        return cls(encoder, batch, mean, sd, (features - mean) / sd)
+        features = features_of(encoder, batch.images, batch.planes)
+        seen = np.isfinite(features)
+        count = np.maximum(seen.sum(0), 1)
+        mean = np.where(seen, features, 0).sum(0) / count
+        sd = np.sqrt(np.where(seen, np.square(features - mean), 0).sum(0) / count)
+        sd = np.maximum(sd, np.where(np.arange(len(sd)) < encoder.width, 1e-6, SEEN))
+        unscaled = cls(encoder, batch, mean, sd, np.empty(0))
+        return replace(unscaled, real=unscaled._standardised(features))
 
     def look(self, step: int, render: Render, rng: np.random.Generator) -> tuple[Look, np.ndarray]:
         """Return how near and how varied the images under the held-out cases' labels are, and the images."""
-        made = render(self.batch.planes, rng)
+        planes = self.batch.planes
+        made = np.concatenate([render(planes[i : i + TOGETHER], rng) for i in range(0, len(planes), TOGETHER)])
         if not np.isfinite(made).all():
             return Look(step, np.inf, 0.0), made
-        features = (self.encoder.embed(slices_of(made)) - self.mean) / self.sd
+        features = self._standardised(features_of(self.encoder, made, self.batch.planes))
         return Look(step, kernel_distance(self.real, features), spread(features) / max(spread(self.real), 1e-9)), made
+
+    def _standardised(self, features: np.ndarray) -> np.ndarray:
+        """Return features scaled to the real ones' spread; the encoder's and the labels' count for one half each."""
+        scaled: np.ndarray = np.clip(np.nan_to_num((features - self.mean) / self.sd), -FAR, FAR)
+        labels = features.shape[1] - self.encoder.width
+        scaled[:, self.encoder.width :] *= np.sqrt(self.encoder.width / labels)
+        return scaled
+
+
+def features_of(encoder: Encoder, images: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    """Return what patches look like as a whole, and what is seen under each of their labels.
+
+    The second half notices images that are good pictures of something else: the encoder does not know the labels.
+
+    Parameters
+    ----------
+    encoder
+        Of slices; those of one volume are averaged.
+    images, planes
+        As in `Batch`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape ``(B, width + 2 * C * (M + 1))``: mean and standard deviation of each channel under each plane and under
+        none; NaN where a plane marks fewer than `FEWEST` voxels.
+    """
+    whole = encoder.embed(slices_of(images))
+    whole = whole.reshape(len(images), -1, encoder.width).mean(1)
+    under = np.stack([_under(*both) for both in zip(images, planes, strict=True)])
+    return np.concatenate([whole, under], 1)
+
+
+def _under(image: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    marked = planes > 0.5
+    masks = [*marked, ~marked.any(0)]
+    seen = [image[:, m] if m.sum() >= FEWEST else np.full((len(image), 1), np.nan) for m in masks]
+    return np.concatenate([np.concatenate([x.mean(1), x.std(1)]) for x in seen])
 
 
 def slices_of(images: np.ndarray) -> np.ndarray:
@@ -105,4 +162,4 @@ def hold_out(patients: Sequence[str], rng: np.random.Generator, share: float = 0
     return numbers
 
 
-__all__ = ["Judge", "Look", "hold_out", "slices_of"]
+__all__ = ["Judge", "Look", "features_of", "hold_out", "slices_of"]

@@ -54,11 +54,26 @@ class Intensity:
             return cls(np.zeros((1, channels)), np.full((1, channels), 255.0), np.dtype(np.uint8))
         edges = np.array([[np.percentile(_some(c), EDGES) for c in a] for a in arrays])
         low, high = edges[..., 0], edges[..., 1]
-        dtype = arrays[0].dtype if arrays[0].dtype.kind in "iu" else np.dtype(np.float32)
+        dtype = _stored(arrays)
         width = np.maximum((high - low).mean(0), 1e-12)
         if (low.std(0) < TOGETHER * width).all() and (high.std(0) < TOGETHER * width).all():
             return cls(low.min(0, keepdims=True), high.max(0, keepdims=True), dtype)
         return cls(low, high, dtype)
+
+    @classmethod
+    def within(cls, cases: Sequence[Case], low: float, high: float) -> Intensity:
+        """Return a scale that was stated, so that nothing of it comes from the images.
+
+        Raises
+        ------
+        DataError
+            As `of` does.
+        """
+        arrays = [np.asarray(case.image.array) for case in cases]
+        _require_alike(cases, arrays)
+        dtype = _stored(arrays)
+        channels = arrays[0].shape[0]
+        return cls(np.full((1, channels), low), np.full((1, channels), high), dtype)
 
     def encode(self, array: np.ndarray, source: int) -> np.ndarray:
         """Return an image ``(C, I, J, K)`` of training case number ``source`` in -1 … 1, float32."""
@@ -80,6 +95,12 @@ class Intensity:
         return low, high
 
 
+def _stored(arrays: Sequence[np.ndarray]) -> np.dtype:
+    """Return the type that images are stored in: whole numbers only where all of them are."""
+    types = {a.dtype for a in arrays}
+    return types.pop() if len(types) == 1 and arrays[0].dtype.kind in "iu" else np.dtype(np.float32)
+
+
 def _some(channel: np.ndarray) -> np.ndarray:
     flat = channel.reshape(-1)
     return flat[:: max(flat.size // SAMPLE, 1)]
@@ -94,7 +115,7 @@ def _require_alike(cases: Sequence[Case], arrays: Sequence[np.ndarray]) -> None:
             problem = "holds values that are not finite numbers"
         elif array.min() == array.max():
             problem = f"shows one value only ({array.flat[0]})"
-        elif (array.dtype == np.uint8) != (arrays[0].dtype == np.uint8):
+        elif len(array) > 1 and (array.dtype == np.uint8) != (arrays[0].dtype == np.uint8):
             problem = f"is stored as {array.dtype}, {cases[0].id!r} as {arrays[0].dtype}"
         if problem:
             raise DataError(

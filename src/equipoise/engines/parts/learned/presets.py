@@ -30,6 +30,9 @@ class Size:
         ``"cpu"`` or ``"cuda"``.
     bf16
         Whether to compute in bfloat16 where that is exact enough.
+    at_once
+        Patches that go through the network together; a step adds their gradients up, so that it is the same step, in
+        less memory and a little slower. 0 takes the whole batch.
     """
 
     patch: int
@@ -40,10 +43,25 @@ class Size:
     learning_rate: float
     device: str
     bf16: bool = True
+    at_once: int = 0
+
+    def pieces(self, count: int) -> list[slice]:
+        """Return the parts in which ``count`` patches go through the network."""
+        width = self.at_once or max(count, 1)
+        return [slice(first, min(first + width, count)) for first in range(0, count, width)]
 
 
 Presets = dict[str, dict[int, Size]]
 """By name, then by number of image axes."""
+
+LIMITS = (
+    ("patch", 16, 1024),
+    ("fold", 1, 8),
+    ("steps", 1, 10_000_000),
+    ("batch", 1, 4096),
+    ("at_once", 0, 4096),
+)
+"""Whole numbers that an engine may state, with the smallest and the largest legal one."""
 
 
 def size_for(engine: Any, presets: Presets, ndim: int) -> Size:
@@ -61,7 +79,7 @@ def size_for(engine: Any, presets: Presets, ndim: int) -> Size:
     stated = {name: getattr(engine, name, None) for name in Size.__slots__}
     size = replace(size, **{name: value for name, value in stated.items() if value is not None})
     size = replace(size, channels=tuple(size.channels))
-    for name, low, high in (("patch", 16, 1024), ("fold", 1, 8), ("steps", 1, 10_000_000), ("batch", 1, 4096)):
+    for name, low, high in LIMITS:
         require_within(f"{engine.kind}.{name}", getattr(size, name), low, high)
     require_within(f"{engine.kind}.learning_rate", size.learning_rate, 1e-8, 1)
     if len(size.channels) < 2 or any(c < 8 or c % 8 for c in size.channels):
@@ -74,4 +92,10 @@ def size_for(engine: Any, presets: Presets, ndim: int) -> Size:
     return size
 
 
-__all__ = ["Presets", "Size", "size_for"]
+def require_memory(kind: str, memory: float | None) -> None:
+    """Raise `PlanError` unless ``memory`` is GiB that a training may take, or ``None``."""
+    if memory is not None:
+        require_within(f"{kind}.memory", memory, 0.01, 100_000, "GiB")
+
+
+__all__ = ["Presets", "Size", "require_memory", "size_for"]
