@@ -22,7 +22,7 @@ from equipoise.engines.parts.learned.fitting import one_thread
 from equipoise.engines.parts.learned.folding import unfold
 from equipoise.engines.parts.learned.given import Given
 from equipoise.engines.parts.learned.keeping import kept_in
-from equipoise.engines.parts.learned.latent import Latents
+from equipoise.engines.parts.learned.latent import Latents, label_shares
 from equipoise.engines.parts.learned.perceptual import perceptual_distance
 from equipoise.errors import DataError, EngineError, LabelError, PlanError, UnknownKindError
 from equipoise.features.encoder import train_encoder
@@ -248,6 +248,7 @@ def test_every_option_of_sampling_changes_the_images(change):
         {"autoencoder_fold": 1},
         {"autoencoder_steps": 3},
         {"perceptual": 0.0},
+        {"labelled": 0.0},
         {"kl": 0.5},
     ],
     ids=lambda change: next(iter(change)),
@@ -276,6 +277,16 @@ def test_the_prior_weighs_what_it_says():
         for kl in (0.0, 0.3)
     ]
     assert prior[1] < 0.7 * prior[0]
+
+
+def test_every_label_counts_the_same_however_small_it_is():
+    masks = torch.zeros(2, 3, 8, 8)
+    masks[0, 0, :4] = 1
+    masks[1, 1, 2, 5] = 1
+    shares = label_shares(masks)
+    assert float(shares.sum()) == pytest.approx(1)
+    assert float(shares[1, 0, 2, 5]) == pytest.approx(0.5)  # the third label is not shown
+    assert float(label_shares(torch.zeros(1, 2, 4, 4)).sum()) == 0
 
 
 def test_labels_reach_the_latents_voxel_by_voxel():
@@ -477,6 +488,7 @@ def test_sampling_before_fitting_is_refused():
         {"unconditional": 1.0},
         {"sublabels": 99},
         {"perceptual": -1.0},
+        {"labelled": -1.0},
         {"kl": 2.0},
         {"velocity": "file.safetensors"},
         {"autoencoder": "file.safetensors", "latent_channels": 4},

@@ -21,9 +21,6 @@ from equipoise.engines.parts.learned.latent import Latents, Reconstruction, labe
 from equipoise.engines.parts.learned.perceptual import perceptual_distance, slices_in, slices_of
 from equipoise.errors import EngineError
 
-FASTER = 2
-"""How much faster the autoencoder learns than the velocity: its task is the easier one."""
-
 MEASURED = 64
 """Patches that the latents' scale is computed from, at the least."""
 
@@ -37,7 +34,7 @@ class Autoencoding:
         self.engine, self.setup, self.latents = engine, setup, latents
         self.networks: dict[str, nn.Module] = {"latents": latents}
         self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "latents": torch.optim.AdamW(latents.parameters(), FASTER * setup.size.learning_rate)
+            "latents": torch.optim.AdamW(latents.parameters(), setup.size.learning_rate)
         }
         self.stages = copy.deepcopy(setup.encoder.net).to(setup.size.device)
 

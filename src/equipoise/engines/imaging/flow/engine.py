@@ -34,8 +34,7 @@ class Flow:
         ``"cpu-small"``, ``"gpu"`` or ``"gpu-large"``: the values of what is left open below.
     patch, channels, fold, steps, batch, learning_rate, device, bf16, at_once
         As in `equipoise.engines.parts.learned.presets.Size`, of the velocity network; ``fold`` is in latents, ``patch``
-        in voxels of the image. Batch, rate, device, precision and ``at_once`` hold for the autoencoder too,
-        which learns twice as fast.
+        in voxels of the image. Batch, rate, device, precision and ``at_once`` hold for the autoencoder too.
     memory
         GiB that a fit may take at most; 80 % of what is free by default. Where that is too little, arithmetic, patches
         at once and patches give way in this order, unless stated, and every case says what was changed.
