@@ -155,8 +155,8 @@ def small(sheet: Path) -> bytes:
     return data
 
 
-def draw(entry: Mapping[str, Any], fitting: Fitting, place: Place, look: Path | None, measured: dict[str, Any]) -> None:
-    """Fit one engine on one set, and keep its sheet and its figures."""
+def draw(entry: Mapping[str, Any], fitting: Fitting, place: Place, look: Path | None) -> dict[str, Any]:
+    """Fit one engine on one set, keep its sheet, and return all figures with its own."""
     kind = str(fitting.spec["kind"])
     with tempfile.TemporaryDirectory() as folder:
         sheet = Path(folder) / "sheet.png"
@@ -164,7 +164,9 @@ def draw(entry: Mapping[str, Any], fitting: Fitting, place: Place, look: Path | 
         found = alone(fitting, sheet, triples)
         place.sheets.mkdir(parents=True, exist_ok=True)
         place.sheet(entry, kind).write_bytes(small(sheet))
+    measured = place.read()  # anew: another of these may have written meanwhile
     measured.setdefault(entry["name"], {})[kind] = {**found, "key": fitting.key, **when()}
+    return measured
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -187,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         say(f"{entry['name']}, {kind}: begun")
         try:
-            draw(entry, fitting, place, given.look, measured)
+            measured = draw(entry, fitting, place, given.look)
         except EquipoiseError as error:
             say(f"{entry['name']}, {kind}: {error}")
             failed += 1

@@ -80,6 +80,22 @@ def test_where_images_share_a_scale_the_network_itself_tells_classes_apart(kind)
     assert (dark < bright).all()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ENGINES)
+def test_classes_that_differ_in_nothing_but_their_level_keep_it(kind):
+    """A network with normalised layers sees no level; 8-bit images keep theirs, 80 and 160 of 255 here."""
+    cases = []
+    for i, case in enumerate(phantom_cases(8)):
+        grey = (80, 160)[i % 2] + 12 * rng_for(i).standard_normal((1, 24, 24, 1))
+        image = Image(grey.clip(0, 255).astype(np.uint8), case.image.affine, unit=case.image.unit)
+        cases.append(replace(case, image=image, truth=ClassLabel(CLASSES[i % 2], CLASSES)))
+    engine = ENGINES[kind](patch=24, steps=400).fit(cases, rng_for(0, "fit"))
+    for name, level in zip(CLASSES, (80, 160), strict=True):
+        means = [c.image.array.mean() for c in replace(engine, classes=(name,)).sample(6, rng_for(1))]
+        assert np.median(means) == pytest.approx(level, abs=10)
+        assert np.abs(np.array(means) - level).max() < 35
+
+
 @pytest.mark.parametrize("kind", ENGINES)
 def test_cases_say_their_class_and_where_they_come_from(kind):
     real = class_cases()

@@ -10,6 +10,7 @@ import pytest
 
 from equipoise.core import LabelMap, LabelScheme, rng_for
 from equipoise.engines.imaging.diffusion import Diffusion
+from equipoise.engines.parts.learned import trained
 from equipoise.errors import DataError, EngineError, LabelError, PlanError, UnknownKindError
 from equipoise.testing import EngineContract
 from equipoise.testing.engine_contract import phantom_cases
@@ -106,10 +107,12 @@ def test_a_whole_image_is_made_by_tiles_without_seams():
     assert steps[[11, 15, 23, 27]].mean() < 1.5 * steps.mean()
 
 
-def test_sublabels_are_carried_with_a_training_case_and_may_be_unknown():
+def test_sublabels_change_the_image_and_may_be_unknown(monkeypatch):
     engine = _trained(anatomy="real")
-    (known,) = engine.sample(1, rng_for(4))
-    (unknown,) = engine.sample(1, rng_for(4), [known.labels])
+    (case,) = engine.sample(1, rng_for(4))
+    (known,) = engine.sample(1, rng_for(4), [case.labels])
+    monkeypatch.setattr(trained, "STRETCHED", 0.0)
+    (unknown,) = engine.sample(1, rng_for(4), [case.labels])
     assert np.abs(known.image.array - unknown.image.array).max() > 1
 
 
@@ -183,3 +186,15 @@ def test_a_device_that_is_not_there_is_refused():
         pytest.skip("a CUDA device is here")
     with pytest.raises(EngineError, match="finds no CUDA devices here"):
         Diffusion(**SMALL, device="cuda").fit(phantom_cases(3), rng_for(0))
+
+
+def test_a_map_from_no_training_case_has_the_sublabels_of_the_one_that_lies_most_alike():
+    cases = phantom_cases(3)
+    engine = Diffusion(patch=16, channels=(8, 16), steps=1, batch=2).fit(cases, rng_for(0))
+    learned, tissue = engine._learned, engine._learned.conditions.tissue
+    for case in cases:
+        np.testing.assert_array_equal(learned._under(case.labels, None), tissue.maps[case.id])
+    larger = phantom_cases(1, size=48)[0].labels  # 1.2 times as large
+    assert learned._under(larger, None).shape == larger.geometry.shape
+    assert learned._under(phantom_cases(1, size=80)[0].labels, None) is None  # twice as large: so would its tissue be
+    assert replace(engine, sublabels=0).fit(cases, rng_for(0))._learned._under(larger, None) is None

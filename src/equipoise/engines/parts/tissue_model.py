@@ -153,7 +153,7 @@ class TissueModel:
         the given ones, the nearest voxel of the right region decides.
         """
         if placement is None or placement.source not in self.maps:
-            placement = self._stretched(labels)
+            placement = self.stretched(labels)
         carried = placement.carry(self.maps[placement.source][None])[0]
         wanted = regions_of(labels)
         wrong = self.region[carried] != wanted
@@ -168,7 +168,7 @@ class TissueModel:
         found: np.ndarray = carried
         return found
 
-    def _stretched(self, labels: LabelMap) -> Placement:
+    def stretched(self, labels: LabelMap) -> Placement:
         """Return the training case with the most similar label map, stretched over the grid."""
         shape = np.array(labels.geometry.shape)
         wanted = _sampled(regions_of(labels))

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from equipoise.engines.imaging.diffusion.straight import Straight
 from equipoise.engines.parts.learned.denoising import LEAST, MOST, Known, denoise, levels, noised
 from equipoise.engines.parts.learned.examples import Batch
 from equipoise.engines.parts.learned.fitting import Setup
 from equipoise.engines.parts.learned.folding import TILES, fold, over_tiles, unfold
 from equipoise.engines.parts.learned.given import Given
-from equipoise.engines.parts.learned.prior import Prior, rate_at
+from equipoise.engines.parts.learned.prior import Prior, plainly, rate_at
 
 with warnings.catch_warnings():
     # MONAI and what it imports announce deprecations of their own dependencies; none of them is ours to act on.
@@ -30,30 +31,36 @@ like, dark surround or bright tissue, is decided. Esser P et al. Scaling rectifi
 image synthesis. ICML 2024. arXiv:2403.03206"""
 
 
+Guess = tuple[torch.Tensor, torch.Tensor]
+"""Images and their root mean square error, see `Prior.guess`."""
+
+
 class Denoiser:
     """The network, its optimiser, and its one step of training."""
 
-    renders = ("denoiser",)
+    renders = ("denoiser", "straight")
 
-    def __init__(self, engine: Any, setup: Setup, network: nn.Module) -> None:
+    def __init__(self, engine: Any, setup: Setup, network: nn.Module, straight: Straight) -> None:
         self.engine, self.setup = engine, setup
-        self.network = network
+        self.network, self.straight = network, straight
         self.prior = setup.prior or Prior.natural(setup.channels, setup.patch[: setup.ndim], setup.size.device)
-        self.networks: dict[str, nn.Module] = {"denoiser": network}
+        self.networks: dict[str, nn.Module] = {"denoiser": network, "straight": straight}
         self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "denoiser": torch.optim.AdamW(network.parameters(), setup.size.learning_rate)
+            "denoiser": torch.optim.AdamW([*network.parameters(), *straight.parameters()], setup.size.learning_rate)
         }
 
     @classmethod
     def of(cls, engine: Any, setup: Setup, weights: torch.Generator) -> Denoiser:
         """Return a new one with weights from the generator; no global random state is used or changed."""
         size, block = setup.size, setup.size.fold**setup.ndim
+        # The guess is seen too, and one plane says whether the labels are known: a guided network must tell "none" from
+        # "left out".
+        seen = setup.channels + setup.planes + 1
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**62, (), generator=weights)))
             network = DiffusionModelUNet(
                 spatial_dims=setup.ndim,
-                # One plane more says whether the labels are known: a guided network must tell "none" from "left out".
-                in_channels=(setup.channels + setup.planes + 1) * block,
+                in_channels=(setup.channels + seen) * block,
                 out_channels=setup.channels * block,
                 channels=size.channels,
                 attention_levels=(False,) * len(size.channels),
@@ -62,11 +69,12 @@ class Denoiser:
                 num_head_channels=size.channels[-1] // 4,
             )
         form = torch.channels_last if setup.ndim == 2 else torch.channels_last_3d
-        return cls(engine, setup, network.to(size.device).to(memory_format=form))
+        straight = Straight(setup.channels, seen).to(size.device)
+        return cls(engine, setup, network.to(size.device).to(memory_format=form), straight)
 
     def under(self, engine: Any) -> Denoiser:
         """Return the same network with another engine's options of sampling."""
-        return Denoiser(engine, self.setup, self.network)
+        return Denoiser(engine, self.setup, self.network, self.straight)
 
     def step(self, batch: Batch, generator: torch.Generator, step: int) -> dict[str, float]:
         """Take one step on the velocity's squared error."""
@@ -101,7 +109,7 @@ class Denoiser:
         self.network.train()
         error = 0.0
         for piece in self.setup.size.pieces(count):
-            answer = self._residual(noisy[piece], told[piece], time[piece])
+            answer = self._residual(noisy[piece], (guess[piece], rms[piece]), told[piece], time[piece])
             loss = (answer - missed[piece]).square().sum() / missed.numel()
             loss.backward()  # type: ignore[no-untyped-call]
             error += loss.item()
@@ -145,16 +153,22 @@ class Denoiser:
     def _velocity(self, noisy: torch.Tensor, planes: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         alpha, sigma = (x.view(-1, *[1] * (noisy.ndim - 1)) for x in levels(time))
         guess, error = self.prior.guess(noisy, time)
-        return (alpha * noisy - guess - error * self._residual(noisy, planes, time)) / sigma
+        return (alpha * noisy - guess - error * self._residual(noisy, (guess, error), planes, time)) / sigma
 
-    def _residual(self, images: torch.Tensor, planes: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        """Return what the network says that the linear guess misses, in units of its error."""
+    def _residual(self, noisy: torch.Tensor, wiener: Guess, planes: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """Return what the network says that the linear guess misses, in units of its error.
+
+        It sees the guess too, at the scale that guesses have at that time: that a whole patch is dark cannot be seen in
+        single pixels where noise is a hundred times stronger, and is plain in the guess.
+        """
+        read = torch.cat([plainly(*wiener), planes], 1)
         block = self.setup.size.fold
         form = torch.channels_last if self.setup.ndim == 2 else torch.channels_last_3d
-        read = fold(torch.cat([images, planes], 1), block).contiguous(memory_format=form)
+        folded = fold(torch.cat([noisy, read], 1), block).contiguous(memory_format=form)
         with torch.autocast(self.setup.size.device.split(":")[0], torch.bfloat16, enabled=self.setup.size.bf16):
-            guess = self.network(read, time * TIMES)
-        return unfold(guess.float(), block)
+            answer = self.network(folded, time * TIMES)
+        straight: torch.Tensor = self.straight(read, time)
+        return unfold(answer.float(), block) + straight
 
     def _conditioned(self, planes: torch.Tensor, no_labels: torch.Tensor, no_sublabels: torch.Tensor) -> torch.Tensor:
         """Return planes with a last one that says whether labels are known; some are left out."""

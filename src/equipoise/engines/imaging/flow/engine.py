@@ -58,7 +58,8 @@ class Flow:
     unconditional
         Share of training patches whose labels are left out, and again of those whose sub-labels are.
     sublabels
-        Classes of unlabelled tissue that the network is told of where it is known; 0 tells it the labels only.
+        Classes of unlabelled tissue that the network is told of; 0 tells it the labels only. A label map from no
+        training case has those of the one that lies most alike, if it is about as large, else none.
     classes
         Where the truth of the training cases is a class: those to make, with weights or without; by default each as
         often as it was seen.

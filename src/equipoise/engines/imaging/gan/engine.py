@@ -48,7 +48,8 @@ class Gan:
         GiB that a fit may take at most; 80 % of what is free by default. Where that is too little, arithmetic, patches
         at once and patches give way in this order, unless stated, and every case says what was changed.
     sublabels
-        Classes of unlabelled tissue that the generator is told of where it is known; 0 tells it the labels only.
+        Classes of unlabelled tissue that the generator is told of; 0 tells it the labels only. A label map from no
+        training case has those of the one that lies most alike, if it is about as large, else none.
     forget
         Share of training patches whose sub-labels are left out, so that it can do without.
     latent

@@ -118,6 +118,11 @@ class Prior:
         return image, error.sqrt()
 
 
+def plainly(guess: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
+    """Return a guess at the scale that guesses with this error have on average: 1."""
+    return guess / (1 - error.square()).clamp(min=FAINT).sqrt()
+
+
 def transformed(images: torch.Tensor, back: bool = False) -> torch.Tensor:
     """Return the orthonormal cosine transform (type II) of images ``(..., *patch)`` of 2 or 3 axes, or its inverse.
 
@@ -165,4 +170,4 @@ def rate_at(step: int, steps: int, warm: int = 50, least: float = 0.02) -> float
     return min(step / warm, 1.0) * (least + (1 - least) * down)
 
 
-__all__ = ["Prior", "rate_at", "transformed"]
+__all__ = ["Prior", "plainly", "rate_at", "transformed"]

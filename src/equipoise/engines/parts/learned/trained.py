@@ -22,6 +22,9 @@ from equipoise.engines.parts.rendering import Rendered
 from equipoise.errors import LabelError
 from equipoise.features.encoder import Encoder
 
+STRETCHED = 1.5
+"""Sub-labels of a training case are stretched by no more than this: they have a size of their own."""
+
 
 @dataclass(frozen=True, eq=False)
 class Setup:
@@ -128,9 +131,7 @@ class Learned:
         under, source = None, int(scaling.integers(2**31))
         if isinstance(truth, LabelMap):
             self._require_labels(truth)
-            grid, tissue = truth.geometry, self.conditions.tissue
-            if tissue is not None and placement is not None and placement.source in tissue.maps:
-                under = tissue.sublabels(truth, placement)
+            grid, under = truth.geometry, self._under(truth, placement)
         elif self.classes is not None:
             # Of the same class: where each image has a scale of its own, brightness may be what tells classes apart.
             source, grid = self.classes.like(truth, placing)
@@ -140,6 +141,21 @@ class Learned:
         made = made[:, : grid.shape[0], : grid.shape[1], : grid.shape[2]]
         array = self.intensity.decode(made, source)
         return Rendered(Image.on(grid, array), truth, "learned", self.attributes, self.modality)
+
+    def _under(self, labels: LabelMap, placement: Placement | None) -> np.ndarray | None:
+        """Return the sub-label of each voxel, ``None`` where there is no saying.
+
+        A map that comes from no training case, and is as large as theirs, has those of the case that lies most alike.
+        """
+        tissue = self.conditions.tissue
+        if tissue is None:
+            return None
+        if placement is None or placement.source not in tissue.maps:
+            placement = tissue.stretched(labels)
+            scale = placement.matrix.diagonal()
+            if max(scale.max(), 1 / scale.min()) > STRETCHED:
+                return None
+        return tissue.sublabels(labels, placement)
 
     def _require_labels(self, labels: LabelMap) -> None:
         scheme = self.conditions.scheme
