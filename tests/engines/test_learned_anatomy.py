@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from equipoise.core import Case, Geometry, Image, LabelMap, LabelScheme, rng_for
+from equipoise.core.registry import make
 from equipoise.engines.anatomy.learned import LearnedAnatomy, learning
 from equipoise.engines.anatomy.learned.checks import COPY, Known, Rules
 from equipoise.engines.anatomy.learned.field_diffusion import FieldDiffusion
@@ -334,6 +335,15 @@ def test_options_of_the_training_reach_it() -> None:
     assert slow.record.losses[-1]["velocity"] > fast.record.losses[-1]["velocity"]
     larger = trained(batch=16)
     assert not np.array_equal(weights(larger), weights(usual))
+
+
+def test_every_case_says_how_its_anatomy_was_fitted() -> None:
+    engine = make("engines", {"kind": "simulate-xray", "anatomy": {"kind": "learned"}}).fit(discs(12), rng_for(0))
+    (case,) = engine.sample(1, rng_for(1))
+    assert case.attributes["anatomy model"] == "pca"
+    assert case.attributes["anatomy modes"] == engine._anatomy.provenance["modes"]
+    (given,) = engine.sample(1, rng_for(1), [case.labels])
+    assert not [name for name in given.attributes if name.startswith("anatomy")]
 
 
 def test_volumes_are_diffused_on_a_coarse_grid() -> None:

@@ -9,17 +9,21 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import toys
+from equipoise.engines.imaging.augmentation import Augmentation
 from scipy import ndimage
 
 from equipoise.core import Case, FitRecord, Image, LabelMap, Origin, patients_of, rng_for
+from equipoise.engines.imaging.diffusion import Diffusion
+from equipoise.engines.imaging.inpainting import Inpainting
 from equipoise.errors import EngineError, LeakageError, NotEnoughCasesError, PlanError
+from equipoise.experiment import screening
 from equipoise.experiment.fidelity import CrossFit, Judge
 from equipoise.experiment.findings import Lineage
 from equipoise.experiment.obedience import compared, figures, obeyed
 from equipoise.experiment.plan import parse_plan
 from equipoise.experiment.preparation import Prepared, prepare
 from equipoise.experiment.run import Finished, run
-from equipoise.experiment.screening import screen_for, sift
+from equipoise.experiment.screening import screen_for, sift, why_off
 from equipoise.experiment.tasks import Synthesise
 from equipoise.report.story import tell
 from equipoise.runners import InProcess
@@ -367,6 +371,13 @@ def test_the_near_copy_rule_is_off_for_engines_that_change_real_images(finish: F
     assert "changes real images" in line.off["near_copy"]
     stated = parse_plan(toys.plan_content(**content({"toy": {"kind": "toy-engine", "filter": {"near_copy": 0.1}}})))
     assert stated.engines["toy"].filter.near_copy == 0.1
+
+
+@pytest.mark.parametrize(("kind", "keeps"), [(Inpainting, True), (Augmentation, True), (Diffusion, False)])
+def test_an_engine_that_keeps_real_pixels_is_known(kind: type, keeps: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = parse_plan(toys.plan_content(**content({"toy": {"kind": "toy-engine", "filter": {"near_copy": "auto"}}})))
+    monkeypatch.setattr(screening, "load", lambda group, name: kind)
+    assert ("near_copy" in why_off(plan, "toy")) is keeps
 
 
 def test_more_draws_let_more_pass(workspace: Workspace) -> None:

@@ -124,7 +124,8 @@ def render_cases(
     labels
         Label maps to render, or ``None`` for the anatomy's.
     anatomy
-        Draws label maps, or classes; one with ``draw_placed`` tells where a training case's tissue came to lie.
+        Draws label maps, or classes; one with ``draw_placed`` tells where a training case's tissue came to lie. What
+        one has as ``provenance`` stands in each case's attributes, its names after "anatomy".
     seen
         Patients that the imaging was fitted on.
     render
@@ -142,8 +143,9 @@ def render_cases(
     (shapes,) = rng.spawn(1)
     if labels is not None:
         given = ((truth, None) for truth in islice(cycle(labels), n))
-        return _cases(engine, n, given, seen, rng, render)
-    return _cases(engine, n, placed(anatomy, n, shapes), seen | anatomy.parents, rng, render)
+        return _cases(engine, n, given, seen, rng, render, {})
+    notes = {f"anatomy {name}": value for name, value in getattr(anatomy, "provenance", {}).items()}
+    return _cases(engine, n, placed(anatomy, n, shapes), seen | anatomy.parents, rng, render, notes)
 
 
 def fitted_on(*learned: Any) -> frozenset[str]:
@@ -167,6 +169,7 @@ def _cases(
     parents: frozenset[str],
     rng: np.random.Generator,
     render: Render,
+    notes: Mapping[str, str | float],
 ) -> Iterator[Case]:
     spec = canonical(spec_of(engine))
     # What a network has learned to make is synthetic too, but nothing of it was simulated.
@@ -186,5 +189,5 @@ def _cases(
             origin=Origin("synthetic", engine.kind, spec, key, parents),
             scanner=f"{how}, {made.scanner}",
             modality=made.modality or engine.modalities[0],
-            attributes=made.attributes,
+            attributes={**notes, **made.attributes},
         )

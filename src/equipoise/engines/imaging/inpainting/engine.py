@@ -83,6 +83,7 @@ class Inpainting:
     modalities: ClassVar[tuple[str, ...]] = ("any",)
     needs: ClassVar[str] = "Annotated training images with and without lesions, 30 or more; minutes to hours."
     renders_labels: ClassVar[bool] = True
+    keeps_pixels: ClassVar[bool] = True
 
     engine: Mapping[str, Any] | str = field(default_factory=_diffusion)
     labels: tuple[str, ...] = ()
