@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import toys
-from equipoise.engines.imaging.augmentation import Augmentation
 from scipy import ndimage
 
 from equipoise.core import Case, FitRecord, Image, LabelMap, Origin, patients_of, rng_for
+from equipoise.engines.augmentation.beyond import Augmentation
 from equipoise.engines.imaging.diffusion import Diffusion
 from equipoise.engines.imaging.inpainting import Inpainting
 from equipoise.errors import EngineError, LeakageError, NotEnoughCasesError, PlanError

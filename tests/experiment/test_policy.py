@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 import toys
 
-from equipoise.core import Mix, TrainingSet, registry
+from equipoise.core import Case, Mix, TrainingSet, registry
 from equipoise.engines.augmentation.classical import Classical
 from equipoise.errors import PlanError, TrainingError
+from equipoise.experiment import policy
+from equipoise.experiment.forecast import _Forecast
 from equipoise.experiment.plan import parse_plan
-from equipoise.experiment.policy import augmentation_of, searched, shortened
-from equipoise.experiment.preparation import prepare
+from equipoise.experiment.policy import augmentation_of, evaluations_of, searched, shortened
+from equipoise.experiment.preparation import labelled_cases, planned_trainings, prepare
+from equipoise.experiment.probe import Timed
 from equipoise.experiment.run import Finished
+from equipoise.experiment.scoring import score_cases
 from making import blob_case
 
 SEARCHED = {"kind": "searched", "operations": ["shift", "noise"], "evaluations": 8, "share": 0.5}
@@ -114,6 +118,31 @@ def test_a_ready_policy_is_not_searched() -> None:
     plan = parse_plan(content(augment={**SEARCHED, **ready}))
     assert augmentation_of(plan).kind == "searched"
     assert augmentation_of(parse_plan(content())).kind == "classical"
+
+
+def test_what_a_search_scores_is_foretold(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[int] = []
+
+    def counted(model: Any, cases: Sequence[Case], metric: Any) -> list[dict[str, Any]]:
+        rounds.append(len(cases))
+        return score_cases(model, cases, metric)
+
+    monkeypatch.setattr(policy, "score_cases", counted)
+    search_with()
+    searching, ready = (
+        parse_plan(content(augment={**SEARCHED, **more})) for more in ({}, {"weights": [1, 1], "strengths": [0.5, 0.5]})
+    )
+    assert evaluations_of(searching) == SEARCHED["evaluations"]
+    assert 0.75 * SEARCHED["evaluations"] <= len(rounds) <= SEARCHED["evaluations"]  # halving may leave one over
+    assert evaluations_of(ready) == evaluations_of(parse_plan(content(augment={"kind": "classical"}))) == 0
+    seconds = []
+    for plan in (searching, ready):
+        prepared = prepare(plan, None, Path())
+        probe = Timed(**{f.name: 0.0 for f in fields(Timed)} | {"score": 1.0, "choices": ()})
+        forecast = _Forecast(prepared, {None: probe, **dict.fromkeys(plan.engines, probe)}, 0.0)
+        seconds.append(forecast._training(*next(t for t in planned_trainings(prepared)), set()))
+    validation = labelled_cases(prepared, tuple(prepared.split.validation))
+    assert seconds[0] - seconds[1] == SEARCHED["evaluations"] * validation
 
 
 def test_too_few_steps_no_validation_and_a_broken_learner_are_told() -> None:

@@ -1,9 +1,10 @@
 """What an experiment will take on this machine, measured on a few steps before it is started.
 
 Counted: reading the data, starting the workers and what each of them loads once, making synthetic cases, tuning,
-training (an engine's fit, looks at validation and scoring it included), labels of self-training, scoring the sealed
-test, keeping the results, and drawing intervals for the report. Left out: pictures of the report, reading the further
-images of arms that are larger than the probe's, and whatever else the machine is doing when the experiment runs.
+training (an engine's fit, looks at validation, a policy's search and scoring included), labels of self-training,
+scoring the sealed test, keeping the results, and drawing intervals for the report. Left out: pictures of the report,
+reading the further images of arms that are larger than the probe's, and whatever else the machine is doing when the
+experiment runs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 from equipoise.core import Arm, rng_for
 from equipoise.experiment.arms import PlannedArm
 from equipoise.experiment.judging import fidelity_seconds
+from equipoise.experiment.policy import evaluations_of
 from equipoise.experiment.preparation import Prepared, labelled_cases, planned_trainings
 from equipoise.experiment.probe import Probe, Timed, memory_held, run_probe, seconds_of
 from equipoise.experiment.tuning import folds_of, planned_trials
@@ -237,7 +239,8 @@ class _Forecast:
         return [own, *(fold.train for fold in folds_of(self.prepared.plan, own, replicate))]
 
     def _training(self, planned: PlannedArm, replicate: int, arm: Arm, met: set[_FitOf]) -> float:
-        looked = self._cases("validation", "target_validation") * self.mean[None].score
+        searched = evaluations_of(self.prepared.plan) * self._cases("validation")
+        looked = (self._cases("validation", "target_validation") + searched) * self.mean[None].score
         patients = self.prepared.subset(planned.n, replicate)
         engine = self._streamed(arm, patients, replicate, met)
         return self._fitting(arm, planned.n, planned.steps) + engine + self.mean[arm.engine].fixed + looked

@@ -25,6 +25,12 @@ def augmentation_of(plan: Plan) -> Augment:
     return cast(Augment, make("augmentations", REFERENCE) if _to_be_searched(stated) else stated)
 
 
+def evaluations_of(plan: Plan) -> int:
+    """Return how often a search of an arm's augmentation scores the validation patients; 0 without a search."""
+    stated = make("augmentations", plan.training.augment)
+    return cast(Searched, stated).evaluations if _to_be_searched(stated) else 0
+
+
 def searched(
     plan: Plan,
     learner: Learner,
@@ -96,4 +102,4 @@ def _to_be_searched(augment: object) -> bool:
     return isinstance(augment, Searched) and not augment.found
 
 
-__all__ = ["augmentation_of", "searched", "shortened"]
+__all__ = ["augmentation_of", "evaluations_of", "searched", "shortened"]
