@@ -218,8 +218,9 @@ def coloured(labels: LabelMap) -> Picture.Image:
     masks = labels.masks()
     view = view_of(labels.geometry, np.any(masks, axis=0, keepdims=True)[0])
     flat = np.zeros((*view.show(masks[0]).shape, 3), np.uint8)
-    for number, mask in enumerate(masks):
-        flat[view.show(mask) > 0] = PLANE_COLOURS[number % len(PLANE_COLOURS)]
+    # The largest first: labels may lie within one another, a lesion within its organ.
+    for number in sorted(range(len(masks)), key=lambda number: -int(masks[number].sum())):
+        flat[view.show(masks[number]) > 0] = PLANE_COLOURS[number % len(PLANE_COLOURS)]
     return fitted_in(Picture.fromarray(flat), Picture.Resampling.NEAREST)
 
 
