@@ -66,7 +66,7 @@ def run_of(painter, folder=None, steps=40, looks=8, patience=8, fingerprint="a" 
     torch.set_num_threads(1)
     cases = phantom_cases(4)
     examples = Examples.of(cases, Intensity.of(cases), Conditions(cases[0].labels.scheme), (24, 24, 1))
-    judge = Judge.of(train_encoder(cases, rng_for(0), 24, steps=2, batch=8), examples, [3], rng_for(1))
+    judge = Judge.of(train_encoder(cases, rng_for(0), 24, steps=2, batch=8), examples, [3], [0, 1, 2], rng_for(1))
     course = Course(steps, 4, looks, patience, decay=0.9)
     return Run("painter", painter, examples, course, judge, [0, 1, 2], 5, folder, fingerprint)
 
@@ -96,6 +96,24 @@ def test_good_pictures_of_something_else_are_far_away():
     assert own.distance < 0.01
     assert others.distance > own.distance + 0.1  # the very same pictures, each under the labels of another
     assert others.diversity > 0.8
+
+
+def test_one_held_out_patient_is_not_the_measure_of_how_much_patients_differ():
+    """Images of other patients' brightness are plausible: a held-out patient alone spreads next to nothing."""
+    cases = phantom_cases(6)
+    examples = Examples.of(cases, Intensity.of(cases), Conditions(cases[0].labels.scheme), (24, 24, 1))
+    for number, image in enumerate(examples.images):
+        image += 0.1 * number - 0.25
+    encoder = train_encoder(cases, rng_for(0), 24, steps=2, batch=8)
+    others = [0, 1, 3, 4, 5]
+    distances = []
+    for among in (others, [2]):
+        judge = Judge.of(encoder, examples, [2], among, rng_for(1))
+        made = iter(judge.batch.images + 0.1)
+        distances.append(
+            judge.look(1, lambda planes, _, made=made: np.stack([next(made) for _ in planes]), rng_for(2))[0].distance
+        )
+    assert distances[0] < 0.2 * distances[1]
 
 
 def test_a_training_that_gets_worse_stops_and_keeps_the_best():

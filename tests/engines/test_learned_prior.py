@@ -54,7 +54,7 @@ def test_the_guess_misses_as_much_as_it_says_and_less_than_a_white_one(ndim, tim
     images, t = prior.standardised(unseen), torch.full((len(unseen),), time)
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
     noisy, _ = noised(images, noise, t)
-    guess, error = prior.guess(noisy, t)
+    guess, error = prior.guess(noisy, *levels(t))
     missed = (guess - images).square().mean().sqrt()
     assert missed == pytest.approx(error.mean().item(), rel=0.15)
     alpha, sigma = levels(torch.tensor(time))
@@ -66,11 +66,11 @@ def test_the_guess_misses_as_much_as_it_says_and_less_than_a_white_one(ndim, tim
 def test_a_guess_without_noise_is_the_image_and_of_noise_alone_the_mean():
     prior = Prior.of(smooth_patches(), 2)
     images = prior.standardised(torch.from_numpy(smooth_patches(8)[..., 0]))
-    clear, error = prior.guess(images, torch.full((8,), 1e-6))
+    clear, error = prior.guess(images, *levels(torch.full((8,), 1e-6)))
     assert torch.allclose(clear, images, atol=1e-2)
     assert error.max() < 1e-4
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-    blank, error = prior.guess(noise, torch.ones(8))
+    blank, error = prior.guess(noise, *levels(torch.ones(8)))
     assert blank.abs().max() < 1e-2
     assert error.mean() == pytest.approx(1, abs=0.05)
 
@@ -101,5 +101,5 @@ def test_colours_that_go_together_are_guessed_together():
     images, time = prior.standardised(torch.from_numpy(patches[..., 0])), torch.full((200,), 0.5)
     noisy, _ = noised(images, torch.randn(images.shape, generator=torch.Generator().manual_seed(0)), time)
     apart = Prior(prior.mean, prior.sd, torch.eye(3), prior.power.mean(0).expand(3, 16, 16))
-    missed = [(p.guess(noisy, time)[0] - images).square().mean() for p in (prior, apart)]
+    missed = [(p.guess(noisy, *levels(time))[0] - images).square().mean() for p in (prior, apart)]
     assert missed[0] < 0.6 * missed[1]  # three noisy views of one texture are nearly three times as much to go by

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from equipoise.engines.imaging.diffusion.straight import Straight
 from equipoise.engines.parts.learned.denoising import LEAST, MOST, Known, denoise, levels, noised
 from equipoise.engines.parts.learned.examples import Batch
 from equipoise.engines.parts.learned.fitting import Setup
 from equipoise.engines.parts.learned.folding import TILES, fold, over_tiles, unfold
 from equipoise.engines.parts.learned.given import Given
-from equipoise.engines.parts.learned.prior import Prior, plainly, rate_at
+from equipoise.engines.parts.learned.prior import Guess, Prior, plainly, rate_at
+from equipoise.engines.parts.learned.straight import Straight
 
 with warnings.catch_warnings():
     # MONAI and what it imports announce deprecations of their own dependencies; none of them is ours to act on.
@@ -29,10 +29,6 @@ MIDDLE, SPREAD = 0.7, 1.6
 """Of the logistic-normal times that a training draws. Late ones count: where nearly all is noise, what a whole patch is
 like, dark surround or bright tissue, is decided. Esser P et al. Scaling rectified flow transformers for high-resolution
 image synthesis. ICML 2024. arXiv:2403.03206"""
-
-
-Guess = tuple[torch.Tensor, torch.Tensor]
-"""Images and their root mean square error, see `Prior.guess`."""
 
 
 class Denoiser:
@@ -104,7 +100,7 @@ class Denoiser:
         forget = (torch.rand(2, count, generator=generator) < self.engine.unconditional).to(device)
         noisy, _ = noised(images, noise, time)
         told = self._conditioned(planes, *forget)
-        guess, rms = self.prior.guess(noisy, time)
+        guess, rms = self.prior.guess(noisy, *levels(time))
         missed = (images - guess) / rms
         self.network.train()
         error = 0.0
@@ -152,7 +148,7 @@ class Denoiser:
 
     def _velocity(self, noisy: torch.Tensor, planes: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         alpha, sigma = (x.view(-1, *[1] * (noisy.ndim - 1)) for x in levels(time))
-        guess, error = self.prior.guess(noisy, time)
+        guess, error = self.prior.guess(noisy, *levels(time))
         return (alpha * noisy - guess - error * self._residual(noisy, (guess, error), planes, time)) / sigma
 
     def _residual(self, noisy: torch.Tensor, wiener: Guess, planes: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
@@ -167,7 +163,7 @@ class Denoiser:
         folded = fold(torch.cat([noisy, read], 1), block).contiguous(memory_format=form)
         with torch.autocast(self.setup.size.device.split(":")[0], torch.bfloat16, enabled=self.setup.size.bf16):
             answer = self.network(folded, time * TIMES)
-        straight: torch.Tensor = self.straight(read, time)
+        straight: torch.Tensor = self.straight(read, *levels(time))
         return unfold(answer.float(), block) + straight
 
     def _conditioned(self, planes: torch.Tensor, no_labels: torch.Tensor, no_sublabels: torch.Tensor) -> torch.Tensor:

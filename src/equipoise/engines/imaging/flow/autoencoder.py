@@ -19,6 +19,7 @@ from equipoise.engines.parts.learned.examples import Batch
 from equipoise.engines.parts.learned.fitting import Prepared, Setup
 from equipoise.engines.parts.learned.latent import Latents, Reconstruction, label_shares
 from equipoise.engines.parts.learned.perceptual import perceptual_distance, slices_in, slices_of
+from equipoise.engines.parts.learned.prior import Prior
 from equipoise.errors import EngineError
 
 MEASURED = 64
@@ -124,17 +125,31 @@ def measure(ready: Prepared, latents: Latents) -> None:
     EngineError
         The latents say nothing about the images.
     """
-    setup, size = ready.setup, ready.setup.size
-
-    def draw() -> Iterator[torch.Tensor]:
-        for number in range(-(-MEASURED // size.batch)):
-            batch = ready.examples.draw(size.batch, rng_for(ready.seed, "scale", number), ready.among)
-            images = as_tensor(batch.images, setup)
-            yield from (images[piece] for piece in size.pieces(len(images)))
-
     generator = torch.Generator().manual_seed(int(rng_for(ready.seed, "spread of latents").integers(2**62)))
+    with torch.no_grad(), computing(ready.setup):
+        latents.standardise(lambda: _some(ready), generator)
+
+
+def prior_of(ready: Prepared, latents: Latents) -> Prior:
+    """Return what is known of the latents of training images before a velocity is learned."""
+    setup = ready.setup
+    generator = torch.Generator().manual_seed(int(rng_for(ready.seed, "latents").integers(2**62)))
+
+    def drawn(images: torch.Tensor) -> torch.Tensor:
+        return latents.encode(images, torch.randn(latents.grid(images), generator=generator).to(images.device))
+
     with torch.no_grad(), computing(setup):
-        latents.standardise(draw, generator)
+        some = torch.cat([drawn(images) for images in _some(ready)])
+    return Prior.of(as_array(some, setup), setup.ndim, setup.size.device)
+
+
+def _some(ready: Prepared) -> Iterator[torch.Tensor]:
+    """Yield some training patches, as many at a time as there is memory for."""
+    size = ready.setup.size
+    for number in range(-(-MEASURED // size.batch)):
+        batch = ready.examples.draw(size.batch, rng_for(ready.seed, "scale", number), ready.among)
+        images = as_tensor(batch.images, ready.setup)
+        yield from (images[piece] for piece in size.pieces(len(images)))
 
 
 def computing(setup: Setup) -> torch.autocast:
@@ -168,4 +183,5 @@ __all__ = [
     "judge_of",
     "latents_for",
     "measure",
+    "prior_of",
 ]

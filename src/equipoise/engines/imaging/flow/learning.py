@@ -12,7 +12,7 @@ import torch
 
 from equipoise.core import Case
 from equipoise.engines.imaging.flow.architecture import widths_of
-from equipoise.engines.imaging.flow.autoencoder import Autoencoding, course_of, judge_of, latents_for, measure
+from equipoise.engines.imaging.flow.autoencoder import Autoencoding, course_of, judge_of, latents_for, measure, prior_of
 from equipoise.engines.imaging.flow.imported import Imported, read_imported
 from equipoise.engines.imaging.flow.sizes import PRESETS, Coding, coding_for
 from equipoise.engines.imaging.flow.velocity import Flowing
@@ -88,7 +88,8 @@ class Stages:
     def second(self, ready: Prepared, latents: Latents) -> Flowing:
         """Return the second stage, new."""
         weights = ready.weights("velocity")
-        return Flowing.of(self.engine, ready.setup, latents, weights, self.velocity, ready.modality)
+        prior = None if self.velocity else prior_of(ready, latents)
+        return Flowing.of(self.engine, ready.setup, latents, weights, self.velocity, ready.modality, prior)
 
     def settle(self, ready: Prepared, latents: Latents) -> None:
         """Compute the latents' scale, and let them be trained no more."""

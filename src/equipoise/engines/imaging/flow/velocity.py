@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,17 @@ from equipoise.engines.parts.learned.fitting import Setup
 from equipoise.engines.parts.learned.folding import TILES, fold, over_tiles, unfold
 from equipoise.engines.parts.learned.given import Given
 from equipoise.engines.parts.learned.latent import Latents
+from equipoise.engines.parts.learned.prior import Guess, Prior, plainly, rate_at
+from equipoise.engines.parts.learned.straight import Straight
 
 TIMES = 1000.0
 """Times from 0 to 1 are told to MONAI's networks in thousandths, the scale that their embedding was made for."""
 
 MODALITIES = {"CT": 1, "MR": 8, "MRI": 8}
 """Numbers that MAISI's networks know modalities by; 0 is any other."""
+
+FIRST = 1e-3
+"""Least share of noise that a velocity is computed at: at 0 there is none to tell the way from."""
 
 HUNDREDTHS = 100.0
 """MAISI's networks are told spacing in hundredths of a millimetre."""
@@ -51,18 +57,40 @@ class Placed(nn.Module):
         return guess
 
 
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """What a new velocity network is told beside the place on the way: a linear guess, and what labels alone say."""
+
+    prior: Prior
+    straight: Straight
+
+    def guess(self, place: torch.Tensor, time: torch.Tensor) -> Guess:
+        """Return the guess at the latents where a way leads to that is at a place at times ``(B,)``."""
+        return self.prior.guess(place, 1 - time, time)
+
+
 class Flowing:
     """The velocity network, its optimiser, and its one step of training; the latent space stays as it is."""
 
-    renders = ("velocity",)
-
-    def __init__(self, engine: Any, setup: Setup, network: nn.Module, latents: Latents) -> None:
+    def __init__(
+        self, engine: Any, setup: Setup, network: nn.Module, latents: Latents, beside: Beside | None = None
+    ) -> None:
         self.engine, self.setup, self.network, self.latents = engine, setup, network, latents
+        self.beside = beside
         self.reconstructed: Record | None = None
         self.networks: dict[str, nn.Module] = {"velocity": network, "latents": latents}
+        learning = [*network.parameters()]
+        if beside:
+            self.networks["straight"] = beside.straight
+            learning += beside.straight.parameters()
         self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "velocity": torch.optim.AdamW(network.parameters(), setup.size.learning_rate)
+            "velocity": torch.optim.AdamW(learning, setup.size.learning_rate)
         }
+
+    @property
+    def renders(self) -> tuple[str, ...]:
+        """Names of the networks that `render` needs and that are trained."""
+        return ("velocity", "straight") if self.beside else ("velocity",)
 
     @classmethod
     def of(
@@ -73,18 +101,25 @@ class Flowing:
         weights: torch.Generator,
         imported: Imported | None = None,
         modality: str | None = None,
+        prior: Prior | None = None,
     ) -> Flowing:
         """Return a new one with weights from the generator, or from a file where they are imported.
 
+        A new network learns what ``prior``, of the latents, does not guess. An imported one goes on as it was trained.
         Planes that an imported network was never told enter with weights of 0: it starts as it was.
         """
         size, told = setup.size, setup.planes * setup.coarser**setup.ndim + 1
         block = size.fold**setup.ndim
         form = torch.channels_last if setup.ndim == 2 else torch.channels_last_3d
         if imported is None:
+            patch = [n // setup.coarser for n in setup.patch[: setup.ndim]]
+            beside = Beside(
+                prior or Prior.natural(latents.channels, patch, size.device),
+                Straight(latents.channels, latents.channels + told).to(size.device),
+            )
             architecture = velocity_for(setup.ndim, size.channels, latents.channels * block)
-            network = from_generator(architecture, weights, in_channels=(latents.channels + told) * block)
-            return cls(engine, setup, network.to(size.device).to(memory_format=form), latents)  # type: ignore[call-overload]
+            network = from_generator(architecture, weights, in_channels=(2 * latents.channels + told) * block)
+            return cls(engine, setup, network.to(size.device).to(memory_format=form), latents, beside)  # type: ignore[call-overload]
         network = from_generator(imported.architecture, weights, in_channels=latents.channels + told)
         tensors = dict(imported.tensors)
         first = "conv_in.conv.weight"
@@ -94,12 +129,14 @@ class Flowing:
 
     def under(self, engine: Any) -> Flowing:
         """Return the same networks with another engine's options of sampling."""
-        other = Flowing(engine, self.setup, self.network, self.latents)
+        other = Flowing(engine, self.setup, self.network, self.latents, self.beside)
         other.reconstructed = self.reconstructed
         return other
 
     def step(self, batch: Batch, generator: torch.Generator, step: int) -> dict[str, float]:
         """Take one step on the velocity's squared error."""
+        for group in self.optimisers["velocity"].param_groups:
+            group["lr"] = self.setup.size.learning_rate * rate_at(step, self.setup.size.steps)
         optimiser = self.optimisers["velocity"]
         optimiser.zero_grad(set_to_none=True)
         error = self.gradient(batch, generator)
@@ -110,7 +147,8 @@ class Flowing:
     def gradient(self, batch: Batch, generator: torch.Generator) -> float:
         """Add the gradient of the velocity's squared error to what the weights have, and return the error.
 
-        All randomness is drawn before the batch is cut into pieces, so that their sum is the gradient of the whole.
+        Where there is a prior, it is of what that misses, in units of what it misses on average at that time. All
+        randomness is drawn before the batch is cut into pieces, so that their sum is the gradient of the whole.
         """
         images, planes = as_tensor(batch.images, self.setup), as_tensor(batch.planes, self.setup)
         count, device = len(images), images.device
@@ -124,8 +162,8 @@ class Flowing:
             with torch.no_grad(), computing(self.setup):
                 latents = self.latents.encode(images[piece], spread[piece])
             place, velocity = between(latents, noise[piece], time[piece])
-            guess = self._velocity(place, told[piece], time[piece])
-            loss = (guess - velocity).square().mean() * (len(latents) / count)
+            missed = self._missed(place, latents, velocity, told[piece], time[piece])
+            loss = missed.square().mean() * (len(latents) / count)
             loss.backward()  # type: ignore[no-untyped-call]
             error += loss.item()
         return error
@@ -176,11 +214,34 @@ class Flowing:
         all_of = fold(keep, self.setup.coarser).amin(1, keepdim=True)
         return Known(images, all_of, given.passes, generator)
 
-    def _velocity(self, latents: torch.Tensor, told: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    def _missed(
+        self, place: torch.Tensor, latents: torch.Tensor, velocity: torch.Tensor, told: torch.Tensor, time: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what the network's answer at a place of the way is off by."""
+        if self.beside is None:
+            return self._answer(place, told, time) - velocity
+        guess, error = self.beside.guess(place, time)
+        return self._residual(place, (guess, error), told, time) - (latents - guess) / error
+
+    def _velocity(self, place: torch.Tensor, told: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        if self.beside is None:
+            return self._answer(place, told, time)
+        time = time.clamp(min=FIRST)
+        guess, error = self.beside.guess(place, time)
+        latents = guess + error * self._residual(place, (guess, error), told, time)
+        return (latents - place) / time.view(-1, *[1] * (place.ndim - 1))
+
+    def _residual(self, place: torch.Tensor, guess: Guess, told: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """Return what the networks say that the linear guess misses, in units of its error; they see the guess too."""
+        read = torch.cat([plainly(*guess), told], 1)
+        straight: torch.Tensor = self.networks["straight"](read, 1 - time, time)
+        return self._answer(place, read, time) + straight
+
+    def _answer(self, place: torch.Tensor, read: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         block = self.setup.size.fold
         with computing(self.setup):
-            guess: torch.Tensor = self.network(fold(torch.cat([latents, told], 1), block), time * TIMES)
-        return unfold(guess.float(), block)
+            answer: torch.Tensor = self.network(fold(torch.cat([place, read], 1), block), time * TIMES)
+        return unfold(answer.float(), block)
 
     def _told(
         self,

@@ -203,7 +203,7 @@ def prepare(
             among, out = hold_out(examples.patients, rng_for(seed, "held out"))
             seen, steps = [cases[i] for i in among], min(encoder_steps, size.steps)
             encoder = kept_encoder(folder_for(mark), seen, rng_for(seed, "encoder"), min(patch[:2]), steps)
-            judge = Judge.of(encoder, examples, out, rng_for(seed, "judge"))
+            judge = Judge.of(encoder, examples, out, among, rng_for(seed, "judge"))
     setup = setup_of(size, encoder)
     if not private:
         some = examples.draw(prior_patches(patch), rng_for(seed, "prior"), among).images

@@ -65,7 +65,8 @@ class Judge:
     batch
         Real patches of held-out training patients, with what they are conditioned on.
     mean, sd
-        Of the real features.
+        Of the real features, over held-out and training patients: one patient alone would be like itself to a hair, and
+        every other unlike it.
     real
         Standardised features of the real patches, see `features_of`.
     """
@@ -77,17 +78,25 @@ class Judge:
     real: np.ndarray
 
     @classmethod
-    def of(cls, encoder: Encoder, examples: Examples, held_out: Sequence[int], rng: np.random.Generator) -> Judge:
-        """Return the judge of a training that does not learn from the cases numbered ``held_out``."""
-        batch = examples.draw(PATCHES, rng, held_out)
-        features = features_of(encoder, batch.images, batch.planes)
+    def of(
+        cls,
+        encoder: Encoder,
+        examples: Examples,
+        held_out: Sequence[int],
+        among: Sequence[int],
+        rng: np.random.Generator,
+    ) -> Judge:
+        """Return the judge of a training that learns from the cases numbered ``among``, not from those ``held_out``."""
+        batch, others = (examples.draw(PATCHES, rng, numbers) for numbers in (held_out, among))
+        real, more = (features_of(encoder, b.images, b.planes) for b in (batch, others))
+        features = np.concatenate([real, more])
         seen = np.isfinite(features)
         count = np.maximum(seen.sum(0), 1)
         mean = np.where(seen, features, 0).sum(0) / count
         sd = np.sqrt(np.where(seen, np.square(features - mean), 0).sum(0) / count)
         sd = np.maximum(sd, np.where(np.arange(len(sd)) < encoder.width, 1e-6, SEEN))
         unscaled = cls(encoder, batch, mean, sd, np.empty(0))
-        return replace(unscaled, real=unscaled._standardised(features))
+        return replace(unscaled, real=unscaled._standardised(real))
 
     def look(self, step: int, render: Render, rng: np.random.Generator) -> tuple[Look, np.ndarray]:
         """Return how near and how varied the images under the held-out cases' labels are, and the images."""

@@ -15,13 +15,15 @@ import numpy as np
 import torch
 from scipy.fft import dct
 
-from equipoise.engines.parts.learned.denoising import levels
-
 BANDS = 4
 """Bands of frequency per octave that the power is averaged over: few patches give a rough spectrum."""
 
 FAINT = 1e-4
 """Least power, as a share of that of white noise: a band that no patch shows would let no detail through."""
+
+
+Guess = tuple[torch.Tensor, torch.Tensor]
+"""Images, and their root mean square error, shape ``(B, 1, …)``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +53,7 @@ class Prior:
 
     @classmethod
     def of(cls, images: np.ndarray, ndim: int, device: str = "cpu") -> Prior:
-        """Return the prior of patches ``(N, C, I, J, K)`` in -1 … 1; K is 1 in 2-D."""
+        """Return the prior of patches ``(N, C, I, J, K)``; K is 1 in 2-D."""
         flat = torch.from_numpy(np.ascontiguousarray(images[..., 0] if ndim == 2 else images))
         axes = (0, *range(2, flat.ndim))
         one = [-1, *[1] * ndim]
@@ -95,22 +97,22 @@ class Prior:
         """Undo `standardised`."""
         return images * self.sd + self.mean
 
-    def guess(self, noisy: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def guess(self, noisy: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor) -> Guess:
         """Return the best linear guess at standardised images under noise, and its root mean square error.
 
         Parameters
         ----------
         noisy
             Shape ``(B, C, *patch)``.
-        time
-            See `equipoise.engines.parts.learned.denoising.levels`, shape ``(B,)``.
+        alpha, sigma
+            Shares of image and noise, shape ``(B,)``.
 
         Returns
         -------
         tuple
             Images of the shape of ``noisy``, and ``(B, 1, …)``.
         """
-        alpha, sigma = (x.view(-1, *[1] * (noisy.ndim - 1)) for x in levels(time))
+        alpha, sigma = (x.view(-1, *[1] * (noisy.ndim - 1)) for x in (alpha, sigma))
         total = alpha.square() * self.power + sigma.square()
         filtered = transformed(_mixed(noisy, self.basis)) * (alpha * self.power / total)
         image = _mixed(transformed(filtered, back=True), self.basis.T)
@@ -170,4 +172,4 @@ def rate_at(step: int, steps: int, warm: int = 50, least: float = 0.02) -> float
     return min(step / warm, 1.0) * (least + (1 - least) * down)
 
 
-__all__ = ["Prior", "plainly", "rate_at", "transformed"]
+__all__ = ["Guess", "Prior", "plainly", "rate_at", "transformed"]

@@ -6,15 +6,11 @@ in common: whether a patch of one label only is bright or dark. A weighted sum o
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import nn
 
-from equipoise.engines.parts.learned.denoising import LEAST, MOST
-
-KNOTS = 12
-"""Times that weights are kept for, evenly spaced in the logarithm of the signal-to-noise ratio."""
+KNOTS, EDGE = 12, 6.0
+"""At how many ratios of image to noise weights are kept, evenly in their logarithm, from -6 to 6."""
 
 GAIN = 10.0
 """How much faster these weights learn than the network's: an optimiser moves all of its weights about alike, and these
@@ -37,23 +33,20 @@ class Straight(nn.Module):
 
     def __init__(self, channels: int, planes: int) -> None:
         super().__init__()
-        first, last = (float(_ratio(torch.tensor(time))) for time in (MOST, LEAST))
-        self.register_buffer("knots", torch.linspace(first, last, KNOTS), persistent=False)
+        self.register_buffer("knots", torch.linspace(-EDGE, EDGE, KNOTS), persistent=False)
         self.weights = nn.Parameter(torch.zeros(KNOTS, channels, 2 * planes))
 
-    def forward(self, planes: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        """Return ``(B, channels, *spatial)`` of planes ``(B, planes, *spatial)`` at times ``(B,)``."""
-        ratio, width = _ratio(time), self.knots[1] - self.knots[0]
+    def forward(self, planes: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        """Return ``(B, channels, *spatial)`` of planes ``(B, planes, *spatial)``.
+
+        ``alpha`` and ``sigma`` are the shares of image and noise, shape ``(B,)``.
+        """
+        ratio, width = torch.log(alpha / sigma).clamp(-EDGE, EDGE), self.knots[1] - self.knots[0]
         near = (1 - (ratio[:, None] - self.knots).abs() / width).clamp(min=0)
         own, shared = (GAIN * torch.einsum("bk,kcp->bcp", near, self.weights)).chunk(2, -1)
         axes = tuple(range(2, planes.ndim))
         common = torch.einsum("bcp,bp->bc", shared, planes.mean(axes))
         return torch.einsum("bcp,bp...->bc...", own, planes) + common.view(*common.shape, *[1] * len(axes))
-
-
-def _ratio(time: torch.Tensor) -> torch.Tensor:
-    """Return the logarithm of the ratio of image to noise at a time, see `denoising.levels`."""
-    return -torch.log(torch.tan(0.5 * math.pi * time))
 
 
 __all__ = ["Straight"]
