@@ -10,7 +10,8 @@ import torch
 
 from equipoise.core import rng_for
 from equipoise.engines.imaging.gan import Gan
-from equipoise.engines.imaging.gan.networks import Changes, Generator, coarser
+from equipoise.engines.imaging.gan.networks import GRAIN, Changes, Generator, coarser
+from equipoise.engines.parts.learned.folding import fold
 from equipoise.errors import EngineError, PlanError, UnknownKindError
 from equipoise.testing import EngineContract
 from equipoise.testing.engine_contract import phantom_cases
@@ -156,3 +157,16 @@ def test_sampling_before_fitting_is_refused():
 def test_impossible_parameters_are_refused_at_once(wrong):
     with pytest.raises((PlanError, UnknownKindError)):
         Gan(**wrong)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_generator_does_not_know_where_a_patch_ends(ndim):
+    """Where labels are the same all over and there is no grain, every voxel is alike: tiles would show otherwise."""
+    torch.manual_seed(0)
+    generator = Generator(ndim, planes=2, latent=3, channels=(8, 16), block=2, out=1)
+    shape = (16,) * ndim
+    planes, latent = torch.ones(1, 2, *shape), torch.randn(1, 3, *[1] * ndim).expand(1, 3, *shape)
+    with torch.no_grad():
+        made = generator(planes, torch.zeros(1, GRAIN, *shape), latent)
+    assert made.shape == (1, 1, *shape)
+    assert float(fold(made, 2).flatten(2).std(2).max()) < 1e-5

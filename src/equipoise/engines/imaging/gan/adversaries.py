@@ -27,6 +27,10 @@ with warnings.catch_warnings():
 PENALTY_EVERY = 16
 """Steps from one gradient penalty to the next; its weight is raised as much (StyleGAN2's lazy regularisation)."""
 
+OVERLAP = 0.5
+"""Share of a side that two tiles have in common: more than where tiles are blended after each of many steps, each of
+which mends what the one before left."""
+
 POWER_ITERATIONS = 2
 """Of the spectral norms before each network's turn: as many as forward passes would make in a turn."""
 
@@ -128,7 +132,7 @@ class Adversaries:
         self.generator.eval()
         with torch.inference_mode():
             patch, tiles = setup.patch[: setup.ndim], min(setup.size.at_once or TILES, TILES)
-            made = over_tiles(at, torch.cat([told, noise, latent], 1), patch, tiles).float().cpu().numpy()
+            made = over_tiles(at, torch.cat([told, noise, latent], 1), patch, tiles, OVERLAP).float().cpu().numpy()
         return made if setup.ndim == 3 else made[..., None]
 
     def rest(self) -> None:

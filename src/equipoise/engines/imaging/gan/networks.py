@@ -49,6 +49,10 @@ class Generator(nn.Module):
             Scale(ndim, told, before, width) for before, width in zip((widths[0], *widths), widths, strict=False)
         )
         self.last = conv(channels[0], out * block**ndim, 3, 1, 1)
+        for part in self.modules():
+            if isinstance(part, conv):
+                # Zeros would tell it where a patch ends, and each tile of a large image would show its border.
+                part.padding_mode = "replicate"
 
     def forward(self, planes: torch.Tensor, noise: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
         """Return images in -1 … 1 for planes, noise and latent of shape ``(B, *, *spatial)``, the latent constant."""

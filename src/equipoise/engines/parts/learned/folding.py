@@ -50,7 +50,11 @@ def unfold(images: torch.Tensor, block: int) -> torch.Tensor:
 
 
 def over_tiles(
-    network: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, patch: tuple[int, ...], batch: int = TILES
+    network: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    patch: tuple[int, ...],
+    batch: int = TILES,
+    overlap: float = OVERLAP,
 ) -> torch.Tensor:
     """Return what a network that knows patches answers for images of any size: by tiles, blended where they overlap.
 
@@ -66,6 +70,8 @@ def over_tiles(
         Sides that the network was trained on.
     batch
         Tiles at a time.
+    overlap
+        Share of a side that two tiles have in common.
 
     References
     ----------
@@ -76,7 +82,7 @@ def over_tiles(
         # A look renders dozens of patches: all at once they would need more memory than training does.
         return torch.cat([network(some) for some in torch.split(images, batch)])
     blended: torch.Tensor = sliding_window_inference(
-        images, patch, batch, network, overlap=OVERLAP, mode="gaussian", padding_mode="replicate"
+        images, patch, batch, network, overlap=overlap, mode="gaussian", padding_mode="replicate"
     )
     return blended
 
