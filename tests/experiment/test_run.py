@@ -6,17 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import toys
 
 from equipoise.experiment.plan import parse_plan
 from equipoise.experiment.preparation import planned_trainings, prepare
-from equipoise.experiment.run import Finished, run
+from equipoise.experiment.run import Finished, _validation_score, run
 from equipoise.runners import InProcess
 from equipoise.workspace import Workspace
 
@@ -148,6 +150,17 @@ def test_a_changed_recipe_trains_anew(workspace: Workspace) -> None:
         keys.append(plan.hash)
     assert keys[0] != keys[1]
     assert [entry.detail["number"] for entry in workspace.read_log() if entry.what == "opened the test set"] == [1, 2]
+
+
+def test_a_validation_score_has_the_same_last_digit_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a tie between loss weights is broken another way when the experiment is read again."""
+    rng = np.random.default_rng(0)
+    table = pl.DataFrame({"patient": [f"p{i % 12}" for i in range(48)], "dice": rng.random(48), "where": "validation"})
+    monkeypatch.setattr(Workspace, "rows", lambda self, keys: table)
+    task = types.SimpleNamespace(key="k")
+    scores = {_validation_score(object.__new__(Workspace), task, "dice") for _ in range(300)}  # type: ignore[arg-type]
+    assert len(scores) == 1
+    assert scores.pop() == pytest.approx(float(table["dice"].to_numpy().mean()))
 
 
 def test_planned_trainings_are_those_that_are_run(finish: Finish, workspace: Workspace) -> None:

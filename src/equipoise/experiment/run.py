@@ -20,6 +20,7 @@ from equipoise.experiment.tasks import Evaluate, Progress, Synthesise, Task, Tra
 from equipoise.experiment.tuning import Choice, arm_at, tune
 from equipoise.experiment.vault import Seal, open_vault, seal
 from equipoise.runners import Runner
+from equipoise.stats import by_patient
 from equipoise.workspace import Opening, Workspace
 
 Trained = tuple[PlannedArm, int]
@@ -251,8 +252,10 @@ def _choose_weights(
 
 def _validation_score(workspace: Workspace, task: Train, metric: str) -> float:
     rows = workspace.rows([task.key]).filter(pl.col("where") == "validation", pl.col(metric).is_not_nan())
-    mean = rows.group_by("patient").agg(pl.col(metric).mean())[metric].mean()
-    return float(mean) if isinstance(mean, float) else float("-inf")
+    if rows.is_empty():
+        return float("-inf")
+    # Not a polars group: their order changes from call to call, and a last digit may break a tie another way.
+    return float(by_patient(rows[metric].to_numpy(), rows["patient"].to_list())[0].mean())
 
 
 def _evaluations(
